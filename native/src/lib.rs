@@ -1,0 +1,1 @@
+//! eblora: continual low-rank adaptation, the library behind the command line.

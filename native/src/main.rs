@@ -1,0 +1,2 @@
+//! The `eblora` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Nothing to link: this package's tests live in `tests/tests`, its command in `src/bin/xtask.rs`.
