@@ -11,6 +11,7 @@ mod gemm;
 mod gram;
 mod inverse_sqrt;
 mod orthonormal;
+pub mod sketch;
 mod svd;
 
 pub use eigen::{EigenScratch, SymmetricEigen, symmetric_eigen, symmetric_eigen_into};
