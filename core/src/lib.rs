@@ -23,6 +23,7 @@
 
 extern crate alloc;
 
+pub mod adapter;
 pub mod gpm;
 pub mod linalg;
 pub mod manifold;
