@@ -19,6 +19,7 @@ pub use gemm::{multiply, multiply_add};
 pub use gram::{frobenius_sq, gram, gram_into, is_finite, max_abs, orthonormality_error};
 pub use inverse_sqrt::{InverseSqrt, inverse_sqrt, inverse_sqrt_into};
 pub use orthonormal::{complete, orthonormalize_against, random_orthonormal};
+pub(crate) use orthonormal::{complete_by, orthonormalize_by};
 pub use svd::{Svd, randomized_svd, thin_svd, truncated_svd};
 
 /// What can go wrong in [`linalg`](self); each error names the operation it came from.

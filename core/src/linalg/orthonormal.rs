@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use faer::{Mat, MatMut, MatRef};
 
-use super::{LinalgError, multiply, multiply_add};
+use super::{LinalgError, gram, max_abs, multiply, multiply_add};
 use crate::{Real, random::Random};
 
 /// An orthonormal basis of the columns of `y` (n×c) after `M` (n×k, orthonormal) is projected out; columns that depend
@@ -38,10 +38,25 @@ pub(crate) fn orthonormalize_by<T: Real>(mut y: Mat<T>, mut project_off: impl Fn
     for _round in 0..2 {
         y.resize_with(n, kept, |_, _| T::of(0.0));
         project_off(y.as_mut());
-        kept = gram_schmidt(&mut y, tolerance);
+        if !newton_schulz(&mut y) {
+            kept = gram_schmidt(&mut y, tolerance);
+        }
     }
     y.resize_with(n, kept, |_, _| T::of(0.0));
     y
+}
+
+/// Columns that are orthonormal to √ε already (singular vectors, say) become so to ε by one matrix product,
+/// `Y ← Y (3I − YᵀY)/2`. Returns whether they were.
+fn newton_schulz<T: Real>(y: &mut Mat<T>) -> bool {
+    let mut g = gram(y.as_ref());
+    (0..g.ncols()).for_each(|j| g[(j, j)] -= T::of(1.0));
+    if max_abs(g.as_ref()) * T::of(g.ncols() as f64) >= T::EPS.sqrt() {
+        return false;
+    }
+    let old = y.clone();
+    multiply_add(y.as_mut(), T::of(-0.5), old.as_ref(), g.as_ref());
+    true
 }
 
 /// Orthonormalises the columns in place, each against those before it, packs the kept ones to the front and returns
@@ -73,7 +88,7 @@ fn gram_schmidt<T: Real>(y: &mut Mat<T>, tolerance: T) -> usize {
 /// The column scaled to length 1 without over- or underflow; `None` when zero or not finite.
 fn normalized<T: Real>(column: impl Iterator<Item = T>) -> Option<Vec<T>> {
     let mut unit: Vec<T> = column.collect();
-    let largest = super::max_abs(MatRef::from_column_major_slice(&unit, unit.len(), 1));
+    let largest = max_abs(MatRef::from_column_major_slice(&unit, unit.len(), 1));
     if !largest.is_finite() || largest == T::of(0.0) {
         return None;
     }
@@ -160,7 +175,7 @@ pub(crate) fn complete_by<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::{max_abs, orthonormality_error};
+    use crate::linalg::orthonormality_error;
     use proptest::prelude::*;
 
     proptest! {
