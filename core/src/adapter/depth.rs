@@ -30,6 +30,13 @@ impl Default for DepthSchedule {
 impl DepthSchedule {
     /// From `min` in the first layer to `max` in the last; equal values give a constant.
     ///
+    /// ```
+    /// use eblora_core::adapter::DepthSchedule;
+    /// let constant = DepthSchedule::new(0.005, 0.005)?;
+    /// assert_eq!((constant.min(), constant.max(), constant.at(3, 12)?), (0.005, 0.005, 0.005));
+    /// # Ok::<(), eblora_core::adapter::AdapterError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`AdapterError::Range`] unless `0 ≤ min ≤ max < ∞`.
     pub fn new(min: f64, max: f64) -> Result<Self, AdapterError> {

@@ -20,6 +20,7 @@ use crate::{
 /// assert_eq!(adapter.delta(), faer::mat![[1.5, 3.0], [2.0, 4.0], [0.0, 0.0]]);
 /// let sigma = adapter.singular_values()?;
 /// assert!((sigma[0] - 0.5 * 5.0 * 5.0_f64.sqrt()).abs() < 1e-12);
+/// assert!((adapter.svd()?.reconstruct() - adapter.delta()).norm_max() < 1e-12);
 /// # Ok::<(), eblora_core::adapter::AdapterError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +100,15 @@ impl<T: Real> LoraAdapter<T> {
     }
 
     /// Merges the update into the weight: `W ← W + scale·B·A`, `w` out×in, nothing allocated of that size.
+    ///
+    /// ```
+    /// # use eblora_core::adapter::LoraAdapter;
+    /// let adapter = LoraAdapter::new(faer::mat![[0.0, 1.0]], faer::mat![[3.0]], 0.5)?;
+    /// let mut w = faer::mat![[1.0, 1.0]];
+    /// adapter.merge_into(w.as_mut())?;
+    /// assert_eq!(w, faer::mat![[1.0, 2.5]]);
+    /// # Ok::<(), eblora_core::adapter::AdapterError>(())
+    /// ```
     ///
     /// # Errors
     /// [`AdapterError::Shape`] unless `w` is out×in.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`spectral`] | `ΔW = s·U·Vᵀ` with orthonormal factors and one magnitude (EBO, EBLoRA) |
 //! | [`lora`] | `ΔW = scale·B·A` (LoRA and its relatives, and the form that is exported) |
+//! | [`init`] | `U₀`, `V₀` from the gradient off the subspace of earlier tasks |
 //! | [`depth`] | the initial magnitude by depth |
 //! | [`smoothing`] | an update with its singular values made equal, and merges of several |
 //!
@@ -12,14 +13,16 @@
 use faer::MatRef;
 use thiserror::Error;
 
-use crate::{Real, linalg};
+use crate::{Real, gpm, linalg};
 
 pub mod depth;
+pub mod init;
 pub mod lora;
 pub mod smoothing;
 pub mod spectral;
 
 pub use depth::DepthSchedule;
+pub use init::Init;
 pub use lora::LoraAdapter;
 pub use smoothing::Smoothing;
 pub use spectral::SpectralAdapter;
@@ -90,6 +93,9 @@ pub enum AdapterError {
         /// The number of weights.
         weights: usize,
     },
+    /// Gradient and memory do not fit together, or the gradient's decomposition failed.
+    #[error(transparent)]
+    Gpm(#[from] gpm::GpmError),
     /// A decomposition failed.
     #[error(transparent)]
     Linalg(#[from] linalg::LinalgError),

@@ -170,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn null_directions_are_told_from_rounding_in_f32() {
+        let mut random = Random::new(8, "f32");
+        for (out, inn, rank, own) in [(20, 30, 8, 3), (200, 300, 16, 5), (1500, 40, 32, 31)] {
+            let b = random.normal_matrix::<f32>(out, own) * random.normal_matrix::<f32>(own, rank);
+            let update = LoraAdapter::new(random.normal_matrix(rank, inn), b, 2.0).unwrap();
+            let smoothed = smooth(&update, Smoothing::Frobenius).unwrap().unwrap();
+            assert_eq!(smoothed.rank(), own);
+            smoothed.check(1e-5).unwrap();
+            let (kept, norm) = (smoothed.s * libm::sqrtf(own as f32), update.delta().norm_l2());
+            assert!((kept / norm - 1.0).abs() < 1e-5, "{kept} {norm}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
         let (one, two) = (update(1, 3, 4, 2), update(1, 4, 3, 2));
         assert!(matches!(merge(&[one.clone(), two], &[1.0, 1.0], None), Err(AdapterError::Shape { .. })));

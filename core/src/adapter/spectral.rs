@@ -20,6 +20,7 @@ use crate::{
 /// let v = faer::mat![[0.0, 1.0], [1.0, 0.0]]; // 2 inputs
 /// let adapter = SpectralAdapter::new(u, v, 0.5)?;
 /// adapter.check(1e-12)?;
+/// assert_eq!((adapter.outputs(), adapter.inputs(), adapter.rank(), adapter.orthonormality_error()), (3, 2, 2, 0.0));
 /// assert_eq!(adapter.delta(), faer::mat![[0.0, 0.5], [0.5, 0.0], [0.0, 0.0]]);
 /// assert_eq!(adapter.singular_values(), [0.5, 0.5]);
 /// assert_eq!(adapter.to_lora().delta(), adapter.delta());

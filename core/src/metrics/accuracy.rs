@@ -34,6 +34,8 @@ use super::{MetricError, finite, mean};
 /// assert_eq!(a.bwt(), Some(-6.0));
 /// assert_eq!(a.fwt_mtil(), Some(25.0));
 /// assert_eq!(a.fwt_cells(), Some(25.0));
+/// assert_eq!((a.tasks(), a.rows().len(), a.get(1, 0)), (2, 2, Some(84.0)));
+/// assert_eq!((a.zero_shot(), a.individual()), (Some(&[30.0, 20.0][..]), None));
 /// # Ok::<(), eblora_core::metrics::MetricError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -177,6 +179,8 @@ impl AccuracyMatrix {
     /// a.set_individual(&[90.0, 60.0])?;
     /// let nai = a.nai_of(&[60.0, 50.0])?;
     /// assert_eq!((nai.per_task, nai.mean), (vec![0.5, 0.75], 0.625));
+    /// a.push(&[90.0, 60.0])?;
+    /// assert_eq!(a.nai()?.mean, 1.0); // of the last row
     /// # Ok::<(), eblora_core::metrics::MetricError>(())
     /// ```
     ///

@@ -23,7 +23,7 @@ use crate::{Real, linalg};
 /// use eblora_core::metrics::interference::Factors;
 /// let (l, r) = (faer::mat![[3.0], [4.0]], faer::mat![[1.0], [0.0], [0.0]]);
 /// let update = Factors::new(l.as_ref(), r.as_ref(), 2.0)?;
-/// assert!((update.norm() - 10.0).abs() < 1e-12);
+/// assert!((update.norm() - 10.0).abs() < 1e-12 && (update.transpose().norm() - 10.0).abs() < 1e-12);
 /// # Ok::<(), eblora_core::metrics::MetricError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
