@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Imports between neighbours on one floor that are meant; none of them may be answered by one the other way.
-const SIDEWAYS: [(&str, &str); 1] = [("metrics", "linalg")];
+const SIDEWAYS: [(&str, &str); 2] = [("metrics", "linalg"), ("manifold", "gpm")];
 
 /// What a crate may use of ours.
 pub const CRATES: [(&str, &[&str]); 4] = [
@@ -204,7 +204,7 @@ mod tests {
             ("core/src/linalg/gram.rs", "mod inner { use super::super::super::optim::adamw; }", "to `optim`"),
             ("core/src/linalg/mod.rs", "fn f() { crate::method::g() }", "to `method`"),
             ("core/src/linalg/mod.rs", "fn f() -> super::metrics::T {}", "to `metrics`"),
-            ("core/src/manifold/mod.rs", "use crate::gpm::x;", "to `gpm`"),
+            ("core/src/gpm/mod.rs", "use crate::manifold::x;", "to `manifold`"),
             ("core/src/optim/mod.rs", "use crate::Trainer;", "to `train`"),
             ("core/src/optim/mod.rs", "use crate::unheard::of;", "no module with a floor"),
             ("core/src/optim/mod.rs", "use super::super::x;", "leads out"),

@@ -20,7 +20,7 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_LINKER: &str = "/usr/bin/ld.lld-22";
 /// The modules of `eblora-core` that the program must contain.
-const PROVEN: [&str; 1] = ["random"];
+const PROVEN: [&str; 3] = ["manifold", "gpm", "adapter"];
 const BUILD_STD: &str = "-Zbuild-std=core,alloc";
 
 pub fn prove() -> Result<(), String> {
@@ -161,7 +161,7 @@ mod tests {
         let mut elf = vec![0; 52];
         elf[..5].copy_from_slice(b"\x7fELF\x01");
         (elf[16], elf[18]) = (2, 0x28);
-        elf.extend(b"_ZN11eblora_core6random17h0E");
+        elf.extend(b"_ZN11eblora_core8manifold17h0E_ZN11eblora_core3gpm17h0E_ZN11eblora_core7adapter17h0E");
         elf
     }
 
@@ -177,7 +177,7 @@ mod tests {
         assert!(spoil(4, 2).contains("no linked"), "64 bits");
         assert!(spoil(16, 1).contains("no linked"), "an object file");
         assert!(spoil(18, 0x3e).contains("no linked"), "x86-64");
-        assert!(spoil(60, b'?').contains("eblora_core::random"), "another program");
+        assert!(spoil(60, b'?').contains("eblora_core::manifold"), "another program");
         assert!(inspect(b"\x7fELF").is_err());
     }
 }
