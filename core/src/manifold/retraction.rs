@@ -190,7 +190,8 @@ mod tests {
         let mut delta = rng.normal_matrix(n, r);
         project_tangent(TangentMap::Euclidean, x.as_ref(), delta.as_mut(), &mut StiefelScratch::new(n, r));
         let norm = delta.norm_l2();
-        delta * faer::Scale(1.0 / norm)
+        // The tangent space of a 1×1 point is {0}.
+        delta * faer::Scale(if norm > 1e-9 { 1.0 / norm } else { 0.0 })
     }
 
     /// `e^A` by its series; for small `A`.
