@@ -1,13 +1,15 @@
-//! Symmetric eigendecompositions `A = Q Λ Qᵀ`: nalgebra for the small matrices of a training step, faer above.
+//! Symmetric eigendecompositions `A = Q Λ Qᵀ`: faer's solver in space given by the caller, nalgebra's when it gives up.
 
 use alloc::{vec, vec::Vec};
-use faer::{Mat, MatRef, Side};
+use core::fmt;
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::{Mat, MatRef, Par};
 
 use super::{LinalgError, max_abs};
 use crate::Real;
 
-/// Up to here nalgebra is the first solver (8×8: 1.2 µs against faer's 4 µs), above it faer.
-const SMALL: usize = 64;
 /// QL/QR iterations allowed per eigenvalue before nalgebra gives up.
 const ITERATIONS_PER_VALUE: usize = 60;
 
@@ -57,22 +59,32 @@ pub fn symmetric_eigen_into<T: Real>(a: MatRef<'_, T>, scratch: &mut EigenScratc
     scratch.solve(a)
 }
 
-/// Space and results of eigendecompositions of n×n matrices, made once and used every step.
-#[derive(Clone, Debug)]
+/// Space and results of eigendecompositions of n×n matrices, made once and used every step without allocating.
 pub struct EigenScratch<T> {
     pub(super) values: Vec<T>,
     pub(super) vectors: Mat<T>,
-    /// `Q Λ^{−1/2}` of [`inverse_sqrt_into`](super::inverse_sqrt_into).
-    pub(super) scaled: Mat<T>,
-    input: Mat<T>,
+    /// Space for one n×n matrix of the caller's.
+    pub(super) spare: Mat<T>,
+    /// `A / max|A|`.
+    pub(super) input: Mat<T>,
     order: Vec<usize>,
+    memory: MemBuffer,
 }
 
 impl<T: Real> EigenScratch<T> {
     /// Space for n×n matrices.
     pub fn new(n: usize) -> Self {
         let square = || Mat::zeros(n, n);
-        Self { values: vec![T::of(0.0); n], vectors: square(), scaled: square(), input: square(), order: vec![0; n] }
+        // faer counts n − 1 reflectors: ask for n = 0 as for n = 1.
+        let memory = self_adjoint_evd_scratch::<T>(n.max(1), ComputeEigenvectors::Yes, Par::Seq, Default::default());
+        Self {
+            values: vec![T::of(0.0); n],
+            vectors: square(),
+            spare: square(),
+            input: square(),
+            order: vec![0; n],
+            memory: MemBuffer::new(memory),
+        }
     }
 
     /// The eigenvalues of the last matrix solved, descending.
@@ -86,11 +98,7 @@ impl<T: Real> EigenScratch<T> {
     }
 
     pub(super) fn solve(&mut self, a: MatRef<'_, T>) -> Result<(), LinalgError> {
-        if a.nrows() <= SMALL {
-            self.solve_with(a, solve_nalgebra, solve_faer)
-        } else {
-            self.solve_with(a, solve_faer, solve_nalgebra)
-        }
+        self.solve_with(a, solve_faer, solve_nalgebra)
     }
 
     /// Runs `first` on `A / max|A|` and, when it does not converge, `second`.
@@ -122,8 +130,9 @@ impl<T: Real> EigenScratch<T> {
                 self.input[(i, j)] /= scale;
             }
         }
-        let (input, values, vectors) = (self.input.as_ref(), &mut self.values, &mut self.scaled);
-        if !first(input, values, vectors) && !second(input, values, vectors) {
+        let (input, values, vectors) = (self.input.as_ref(), &mut self.values, &mut self.spare);
+        let stack = MemStack::new(&mut self.memory);
+        if !first(input, values, vectors, stack) && !second(input, values, vectors, stack) {
             return Err(LinalgError::NoConvergence { op });
         }
         self.order.iter_mut().enumerate().for_each(|(j, at)| *at = j);
@@ -131,7 +140,7 @@ impl<T: Real> EigenScratch<T> {
             values[y].partial_cmp(&values[x]).unwrap_or(core::cmp::Ordering::Equal).then(x.cmp(&y))
         });
         for (j, &from) in self.order.iter().enumerate() {
-            self.vectors.col_mut(j).copy_from(self.scaled.col(from));
+            self.vectors.col_mut(j).copy_from(self.spare.col(from));
         }
         self.values.sort_unstable_by(|x, y| y.partial_cmp(x).unwrap_or(core::cmp::Ordering::Equal));
         self.values.iter_mut().for_each(|value| *value *= scale);
@@ -139,10 +148,22 @@ impl<T: Real> EigenScratch<T> {
     }
 }
 
-/// Writes the eigenvalues (any order) and eigenvectors of a finite symmetric matrix; `false` without convergence.
-type Solver<T> = fn(MatRef<'_, T>, &mut [T], &mut Mat<T>) -> bool;
+impl<T> fmt::Debug for EigenScratch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EigenScratch").field("n", &self.order.len()).finish_non_exhaustive()
+    }
+}
 
-fn solve_nalgebra<T: Real>(a: MatRef<'_, T>, values: &mut [T], vectors: &mut Mat<T>) -> bool {
+/// Writes the eigenvalues (any order) and eigenvectors of a finite symmetric matrix; `false` without convergence.
+type Solver<T> = fn(MatRef<'_, T>, &mut [T], &mut Mat<T>, &mut MemStack) -> bool;
+
+fn solve_faer<T: Real>(a: MatRef<'_, T>, values: &mut [T], vectors: &mut Mat<T>, stack: &mut MemStack) -> bool {
+    let diagonal = DiagMut::from_slice_mut(values);
+    self_adjoint_evd(a, diagonal, Some(vectors.as_mut()), Par::Seq, stack, Default::default()).is_ok()
+        && super::is_finite(vectors.as_ref())
+}
+
+fn solve_nalgebra<T: Real>(a: MatRef<'_, T>, values: &mut [T], vectors: &mut Mat<T>, _: &mut MemStack) -> bool {
     let n = a.nrows();
     let matrix = nalgebra::DMatrix::from_fn(n, n, |i, j| a[(i, j)]);
     let Some(eigen) = nalgebra::SymmetricEigen::try_new(matrix, T::EPS, ITERATIONS_PER_VALUE * n) else { return false };
@@ -151,15 +172,6 @@ fn solve_nalgebra<T: Real>(a: MatRef<'_, T>, values: &mut [T], vectors: &mut Mat
         for i in 0..n {
             vectors[(i, j)] = eigen.eigenvectors[(i, j)];
         }
-    }
-    super::is_finite(vectors.as_ref())
-}
-
-fn solve_faer<T: Real>(a: MatRef<'_, T>, values: &mut [T], vectors: &mut Mat<T>) -> bool {
-    let Ok(eigen) = a.self_adjoint_eigen(Side::Lower) else { return false };
-    vectors.copy_from(eigen.U());
-    for (j, value) in values.iter_mut().enumerate() {
-        *value = eigen.S()[j];
     }
     super::is_finite(vectors.as_ref())
 }
@@ -222,7 +234,7 @@ mod tests {
                 let a = with_spectrum::<T>(&spectrum, n as u64);
                 for (solver, run) in [("nalgebra", solve_nalgebra::<T> as Solver<T>), ("faer", solve_faer::<T>)] {
                     let mut scratch = EigenScratch::new(n);
-                    scratch.solve_with(a.as_ref(), run, |_, _, _| false).unwrap();
+                    scratch.solve_with(a.as_ref(), run, |_, _, _, _| false).unwrap();
                     let (residual, orthogonality) = ratios(a.as_ref(), &scratch.values, scratch.vectors.as_ref());
                     let at = alloc::format!("{} {solver} {name} n={n}: {residual} {orthogonality}", T::NAME);
                     assert!(residual < 12.0 && orthogonality < 12.0, "{at}");
@@ -244,7 +256,7 @@ mod tests {
             let a = with_spectrum::<f64>(&spectra(n)[0].1, 3);
             let mut solved = [solve_nalgebra::<f64> as Solver<f64>, solve_faer].map(|run| {
                 let mut scratch = EigenScratch::new(n);
-                scratch.solve_with(a.as_ref(), run, |_, _, _| false).unwrap();
+                scratch.solve_with(a.as_ref(), run, |_, _, _, _| false).unwrap();
                 scratch.values
             });
             let [x, y] = &mut solved;
@@ -269,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn above_the_threshold_and_any_strides() {
+    fn larger_matrices_and_any_strides() {
         let a = with_spectrum::<f32>(&spectra(100)[0].1, 1);
         let eigen = symmetric_eigen(a.as_ref()).unwrap();
         let (residual, orthogonality) = ratios(a.as_ref(), &eigen.values, eigen.vectors.as_ref());
@@ -287,9 +299,9 @@ mod tests {
         assert!(matches!(symmetric_eigen(wide.as_ref()), Err(LinalgError::Shape { got: (2, 3), .. })));
         let a = faer::mat![[2.0, 0.0], [0.0, 3.0_f32]];
         let mut scratch = EigenScratch::new(2);
-        scratch.solve_with(a.as_ref(), |_, _, _| false, solve_faer).unwrap();
+        scratch.solve_with(a.as_ref(), |_, _, _, _| false, solve_nalgebra).unwrap();
         assert!((scratch.values[0] - 3.0).abs() < 1e-6 && (scratch.values[1] - 2.0).abs() < 1e-6);
-        let none = scratch.solve_with(a.as_ref(), |_, _, _| false, |_, _, _| false);
+        let none = scratch.solve_with(a.as_ref(), |_, _, _, _| false, |_, _, _, _| false);
         assert_eq!(none, Err(LinalgError::NoConvergence { op: "symmetric_eigen" }));
         assert!(symmetric_eigen(Mat::<f64>::zeros(0, 0).as_ref()).unwrap().values.is_empty());
     }

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatMut, MatRef};
 
-use super::{EigenScratch, LinalgError, gram::mirror_lower, multiply};
+use super::{EigenScratch, LinalgError, gram::mirror_lower, multiply, multiply_add};
 use crate::Real;
 
 /// `C^{−1/2}` and how well it was posed.
@@ -10,11 +10,15 @@ use crate::Real;
 pub struct InverseSqrt<T> {
     /// The symmetric `C^{−1/2}`, r×r.
     pub matrix: Mat<T>,
-    /// Largest over smallest eigenvalue of `C` (so κ(Y)² for `C = YᵀY`); infinite when the smallest is not positive.
+    /// Largest over smallest eigenvalue of `C` (so κ(Y)² for `C = YᵀY`); infinite when the smallest is not positive. Near
+    /// the identity it is not computed but bounded from above, by `(1 + e) / (1 − e)` for `e = ‖C − I‖_F ≤ ½`.
     pub condition: T,
 }
 
-/// `C^{−1/2} = Q Λ^{−1/2} Qᵀ` of a positive semidefinite `gram` (r×r; only its lower triangle is read).
+/// `C^{−1/2}` of a positive semidefinite `gram` (r×r, exactly symmetric as [`gram`](super::gram()) makes it).
+///
+/// Where `‖C − I‖_F ≤ ½`, which is where training keeps it, by the binomial series of `(I + E)^{−1/2}`: three to nine r×r
+/// products. Elsewhere `Q Λ^{−1/2} Qᵀ` by the eigendecomposition.
 ///
 /// Eigenvalues below `r·ε·λ_max` are raised to that floor, so a nearly singular Gram matrix gives a bounded result; the
 /// reported condition number says when that happened (above `1 / (r·ε)`).
@@ -57,12 +61,14 @@ pub fn inverse_sqrt_into<T: Real>(
     scratch: &mut EigenScratch<T>,
 ) -> Result<T, LinalgError> {
     let r = gram.nrows();
-    scratch.solve(gram)?;
     let (zero, one) = (T::of(0.0), T::of(1.0));
-    let (first, last) = match (scratch.values.first(), scratch.values.last()) {
-        (Some(&first), Some(&last)) => (first, last),
-        _ => return Ok(one), // 0×0
-    };
+    if gram.ncols() == r
+        && let Some(distance) = near_identity(dst.as_mut(), gram, scratch)
+    {
+        return Ok((one + distance) / (one - distance));
+    }
+    scratch.solve(gram)?;
+    let (first, last) = (scratch.values[0], scratch.values[r - 1]);
     if first <= zero {
         return Err(LinalgError::Singular { op: "inverse_sqrt", condition: f64::INFINITY });
     }
@@ -71,18 +77,70 @@ pub fn inverse_sqrt_into<T: Real>(
         let value = if value > floor { value } else { floor };
         let scale = one / value.sqrt();
         for i in 0..r {
-            scratch.scaled[(i, j)] = scratch.vectors[(i, j)] * scale;
+            scratch.spare[(i, j)] = scratch.vectors[(i, j)] * scale;
         }
     }
-    multiply(dst.as_mut(), one, scratch.scaled.as_ref(), scratch.vectors.transpose());
+    multiply(dst.as_mut(), one, scratch.spare.as_ref(), scratch.vectors.transpose());
     mirror_lower(dst);
     Ok(if last > zero { first / last } else { T::of(f64::INFINITY) })
+}
+
+/// The first coefficients of `(1 + x)^{−1/2}`.
+const SERIES: [f64; 7] = [1.0, -0.5, 0.375, -0.3125, 0.2734375, -0.24609375, 0.2255859375];
+
+/// `dst ← C^{−1/2}` when `e = ‖C − I‖_F ≤ ½`, and that `e`; otherwise `None`, and `dst` untouched.
+///
+/// With `P` the series of degree 6 in `E = C − I`, `P C P = I + O(E⁷)`; where that is not yet below rounding the product
+/// `P C P` takes the place of `C` and the `P`s are multiplied (all are polynomials in `C` and commute).
+fn near_identity<T: Real>(mut dst: MatMut<'_, T>, c: MatRef<'_, T>, scratch: &mut EigenScratch<T>) -> Option<T> {
+    let (r, one) = (c.nrows(), T::of(1.0));
+    let EigenScratch { vectors: square, spare: cube, input: e, .. } = scratch;
+    e.copy_from(c);
+    (0..r).for_each(|i| e[(i, i)] -= one);
+    let mut distance = e.norm_l2();
+    // Not finite is not near either.
+    if distance > T::of(0.5) || !distance.is_finite() {
+        return None;
+    }
+    let first_distance = distance;
+    for round in 0.. {
+        multiply(square.as_mut(), one, e.as_ref(), e.as_ref());
+        multiply(cube.as_mut(), one, square.as_ref(), e.as_ref());
+        // E ← (a₀ + a₁E + a₂E²), and square ← (a₃ + a₄E + a₅E² + a₆E³): P = E + E³·square.
+        let [a0, a1, a2, a3, a4, a5, a6] = SERIES.map(T::of);
+        for j in 0..r {
+            for i in 0..r {
+                let (x, x2, x3) = (e[(i, j)], square[(i, j)], cube[(i, j)]);
+                e[(i, j)] = a1 * x + a2 * x2;
+                square[(i, j)] = a4 * x + a5 * x2 + a6 * x3;
+            }
+            e[(j, j)] += a0;
+            square[(j, j)] += a3;
+        }
+        multiply_add(e.as_mut(), one, cube.as_ref(), square.as_ref());
+        if round == 0 {
+            dst.copy_from(e.as_ref());
+        } else {
+            square.copy_from(dst.as_ref());
+            multiply(dst.as_mut(), one, square.as_ref(), e.as_ref());
+        }
+        // The next E is at most 2·E⁷ in norm.
+        if T::of(2.0) * distance.powi(7) <= T::EPS {
+            break;
+        }
+        multiply(square.as_mut(), one, c, dst.as_ref());
+        multiply(e.as_mut(), one, dst.as_ref(), square.as_ref());
+        (0..r).for_each(|i| e[(i, i)] -= one);
+        distance = e.norm_l2();
+    }
+    mirror_lower(dst);
+    Some(first_distance)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::{gram, max_abs};
+    use crate::linalg::{gram, max_abs, random_orthonormal};
     use crate::random::Random;
     use proptest::prelude::*;
 
@@ -107,6 +165,44 @@ mod tests {
             planted[(0, 0)] *= 1.0 + 1e-3 + 10.0 * bound;
             prop_assert!(error(planted.as_ref(), c.as_ref()) > bound, "the comparator must see a planted error");
         }
+    }
+
+    /// `Q diag(1 + e_j) Qᵀ` with `‖e‖ = distance`, through the series and through the eigendecomposition.
+    fn series_against_eigen<T: Real>(r: usize, distance: f64) {
+        let rng = &mut Random::new(r as u64, "near");
+        let q: Mat<f64> = random_orthonormal(r, r, rng).unwrap();
+        let mut e = rng.normal_matrix::<f64>(r, 1);
+        e = &e * faer::Scale(distance / e.norm_l2());
+        let by = |f: &dyn Fn(f64) -> f64| {
+            let scaled = Mat::from_fn(r, r, |i, j| q[(i, j)] * f(1.0 + e[(j, 0)]));
+            let c = &scaled * q.transpose();
+            Mat::from_fn(r, r, |i, j| T::of(c[(i.max(j), i.min(j))]))
+        };
+        let (c, exact) = (by(&|x| x), by(&|x| 1.0 / x.sqrt()));
+        let mut w = Mat::zeros(r, r);
+        let seen = near_identity(w.as_mut(), c.as_ref(), &mut EigenScratch::new(r)).unwrap();
+        assert!((seen.f64() - distance).abs() < 1e-6);
+        let apart = max_abs((&w - &exact).as_ref()) / T::EPS;
+        let at = alloc::format!("{} r={r} e={distance}: {apart} ε", T::NAME);
+        assert!(apart < T::of(12.0) && error(w.as_ref(), c.as_ref()) < (8.0 + 0.5 * r as f64) * T::EPS.f64(), "{at}");
+        let condition = inverse_sqrt(c.as_ref()).unwrap().condition.f64();
+        let true_condition =
+            (0..r).map(|j| 1.0 + e[(j, 0)]).fold((f64::MAX, 0.0_f64), |(a, b), x| (a.min(x), b.max(x)));
+        assert!(condition >= true_condition.1 / true_condition.0 - 1e-5 && condition <= 3.01, "{at}");
+    }
+
+    #[test]
+    fn near_the_identity_the_series_serves() {
+        for r in [1, 2, 3, 8, 16, 33, 64] {
+            for distance in [0.0, 1e-6, 1e-3, 0.02, 0.1, 0.3, 0.499] {
+                series_against_eigen::<f32>(r, distance);
+                series_against_eigen::<f64>(r, distance);
+            }
+        }
+        let far = Mat::<f64>::identity(2, 2) * faer::Scale(2.0);
+        let mut untouched = Mat::full(2, 2, 7.0);
+        assert!(near_identity(untouched.as_mut(), far.as_ref(), &mut EigenScratch::new(2)).is_none());
+        assert_eq!(untouched, Mat::full(2, 2, 7.0));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum TangentMap {
 }
 
 /// Scratch space for n×r factors, made once and used every step.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StiefelScratch<T> {
     /// r×r: `XᵀΔ`, `YᵀY`.
     pub(super) gram: Mat<T>,
