@@ -26,7 +26,8 @@ impl Random {
     pub fn new(seed: u64, stream: &str) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // FNV-1a: a stable hash of the stream's name chooses one of ChaCha's 2⁶⁴ streams.
-        let id = stream.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let id =
+            stream.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         rng.set_stream(id);
         Self { rng, spare: None }
     }
