@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0–1 | zero |
 //! | 2 | element type, 8 = unsigned byte |
-//! | 3 | number of dimensions: 3 for images [n, height, width], 1 for labels [n] |
+//! | 3 | number of dimensions: 3 for images `[n, height, width]`, 1 for labels `[n]` |
 //! | 4… | each dimension as a big-endian u32 |
 //! | rest | the elements, row by row |
 
@@ -113,14 +113,14 @@ pub struct IdxImages {
     pub pixels: Vec<u8>,
 }
 
-/// Reads images [n, height, width]; `file` names the source in errors.
+/// Reads images `[n, height, width]`; `file` names the source in errors.
 pub fn read_images(bytes: &[u8], file: &str) -> Result<IdxImages, IdxError> {
     let (dimensions, pixels) = read::<3>(bytes, file, "images")?;
     let [count, height, width] = dimensions;
     Ok(IdxImages { count, height, width, pixels })
 }
 
-/// Reads labels [n]; `file` names the source in errors.
+/// Reads labels `[n]`; `file` names the source in errors.
 pub fn read_labels(bytes: &[u8], file: &str) -> Result<Vec<u8>, IdxError> {
     read::<1>(bytes, file, "labels").map(|(_, labels)| labels)
 }
