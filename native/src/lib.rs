@@ -1,1 +1,26 @@
 //! eblora: continual low-rank adaptation, the library behind the command line.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`formats`] | idx and safetensors files in, files out that are whole or not at all |
+//! | [`model`] | Hugging Face ViT folders as plain data |
+//! | [`data`] | images, transforms, the bundled sequence of tasks and base model |
+//! | [`demo`] | the run: settings in, result out |
+//! | [`report`] | `result.json`, the table, the HTML page and its figures |
+//! | [`progress`], [`memory`] | what a run says and needs while it goes on |
+//! | [`cli`] | the `eblora` command |
+//!
+//! The numerics are in `eblora_core`.
+#![deny(missing_docs)]
+
+pub mod cli;
+pub mod data;
+pub mod demo;
+mod error;
+pub mod formats;
+pub mod memory;
+pub mod model;
+pub mod progress;
+pub mod report;
+
+pub use error::Error;

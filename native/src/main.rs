@@ -1,2 +1,7 @@
 //! The `eblora` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eblora::cli::main()
+}

@@ -1,0 +1,162 @@
+//! The verbs and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::demo::config::MOST_THREADS;
+use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split};
+
+/// Continual low-rank adaptation that does not forget. Without a verb: the demo.
+#[derive(Debug, Parser)]
+#[command(name = "eblora", version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+    #[command(flatten)]
+    pub demo: DemoArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Take a vision transformer through five tasks, with and without EBLoRA, and report what it remembers.
+    Demo(DemoArgs),
+    /// Make table, page and picture again from a result.json.
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The result.json of a run.
+    pub result: PathBuf,
+    /// Folder for report.html and forgetting.svg; default: beside the result.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for report.html, result.json and forgetting.svg; made where it is missing.
+    #[arg(long, value_name = "DIR", default_value = "eblora-demo")]
+    pub out: PathBuf,
+    /// Seed of data order, sketches and initialisation.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Methods to compare, in this order.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "lora-ft,ebo,eblora")]
+    pub methods: Vec<MethodName>,
+    /// Rank of each adapter.
+    #[arg(long, value_name = "R", default_value_t = DemoConfig::default().rank, value_parser = at_least_one)]
+    pub rank: usize,
+    /// Share of the gradient's energy that the protected subspace keeps, 0 < E ≤ 1.
+    #[arg(long, value_name = "E", default_value_t = DemoConfig::default().epsilon, value_parser = share)]
+    pub epsilon: f64,
+    /// Training steps per task.
+    #[arg(long, value_name = "N", default_value_t = DemoConfig::default().steps, value_parser = at_least_one)]
+    pub steps: usize,
+    /// Threads; default: as many as the machine has.
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Model at which gradients for initialisation and subspace are taken.
+    #[arg(long, value_enum, default_value_t)]
+    pub gradient_at: GradientAt,
+    /// Hugging Face ViT folder to start from instead of the bundled base.
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Images that accuracies are measured on.
+    #[arg(long, value_enum, default_value_t)]
+    pub split: Split,
+    /// Learning rate of LoRA's factors instead of the default.
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub lora_rate: Option<f64>,
+    /// Learning rate of the magnitude s instead of the default.
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub s_rate: Option<f64>,
+    /// Relative step of U and V at the peak of the schedule instead of the default.
+    #[arg(long, value_name = "STEP", value_parser = positive)]
+    pub relative_step: Option<f64>,
+    /// No progress on standard error.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl DemoArgs {
+    /// The settings that these flags mean.
+    pub fn config(&self) -> DemoConfig {
+        let default = DemoConfig::default();
+        DemoConfig {
+            seed: self.seed,
+            methods: self.methods.clone(),
+            rank: self.rank,
+            epsilon: self.epsilon,
+            steps: self.steps,
+            threads: self.threads.unwrap_or(default.threads),
+            gradient_at: self.gradient_at,
+            split: self.split,
+            rates: Rates { lora: self.lora_rate, s: self.s_rate, relative_step: self.relative_step },
+            ..default
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number from 1 on is expected".to_owned()),
+        Ok(n) => Ok(n),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=MOST_THREADS).contains(n))
+        .ok_or(format!("a whole number from 1 to {MOST_THREADS} is expected"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|e: &f64| *e > 0.0 && *e <= 1.0);
+    share.ok_or("a number above 0 and at most 1 is expected".to_owned())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r > 0.0);
+    rate.ok_or("a number above 0 is expected".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_flags_mean_the_default_settings_with_or_without_the_verb() {
+        assert_eq!(Cli::parse_from(["eblora"]).demo.config(), DemoConfig::default());
+        let Some(Verb::Demo(args)) = Cli::parse_from(["eblora", "demo"]).verb else { panic!("no demo") };
+        assert_eq!(args.config(), DemoConfig::default());
+    }
+
+    #[test]
+    fn every_flag_reaches_the_settings() {
+        let line = "eblora --seed 7 --methods eblora,ebo --rank 4 --epsilon 0.9 --steps 3 --threads 2 \
+                    --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2";
+        let config = Cli::parse_from(line.split_whitespace()).demo.config();
+        let expected = DemoConfig {
+            seed: 7,
+            methods: vec![MethodName::Eblora, MethodName::Ebo],
+            rank: 4,
+            epsilon: 0.9,
+            steps: 3,
+            threads: 2,
+            gradient_at: GradientAt::Base,
+            split: Split::Validation,
+            rates: Rates { lora: Some(1e-3), s: Some(2e-3), relative_step: Some(0.2) },
+            ..DemoConfig::default()
+        };
+        assert_eq!(config, expected);
+    }
+}

@@ -1,0 +1,47 @@
+//! `eblora demo`: everything that can fail early is tried before training.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use super::args::DemoArgs;
+use super::print;
+use crate::Error;
+use crate::data::{bundled, mix};
+use crate::demo;
+use crate::formats::atomic;
+use crate::model::vit_folder::VitFolder;
+use crate::progress;
+use crate::report::html;
+use crate::report::result::DemoResult;
+use crate::report::table::{self, Style};
+
+pub fn run(args: &DemoArgs) -> Result<(), Error> {
+    let config = args.config();
+    let folder = match &args.base {
+        Some(path) => VitFolder::read(path)?,
+        None => bundled::base()?,
+    };
+    let tasks = mix::tasks()?;
+    config.check(&tasks, &folder)?;
+    atomic::prepare_folder(&args.out)?;
+    let mut sink = progress::standard(args.quiet);
+    let result = demo::run(&config, &tasks, &folder, sink.as_mut())?;
+    drop(sink); // the bars must be gone before the table
+    atomic::write(&args.out.join("result.json"), result.to_json()?.as_bytes())?;
+    write_report(&result, &args.out)
+}
+
+/// Table to standard output; page and picture into the folder.
+pub fn write_report(result: &DemoResult, folder: &Path) -> Result<(), Error> {
+    atomic::write(&folder.join("report.html"), html::render(result).as_bytes())?;
+    atomic::write(&folder.join("forgetting.svg"), html::forgetting_svg(result).as_bytes())?;
+    print(&table::render(result, style()));
+    print(&format!("\nreport: {}\n", folder.join("report.html").display()));
+    Ok(())
+}
+
+/// Escapes only for a terminal whose user has not refused them (NO_COLOR).
+fn style() -> Style {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !refused { Style::Ansi } else { Style::Plain }
+}

@@ -1,0 +1,49 @@
+//! The command line: parses, runs a verb, turns an error into one message and an exit code.
+
+mod args;
+mod demo;
+mod report;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::Error;
+use crate::demo::DemoError;
+use args::{Cli, Verb};
+
+/// Exit code of an error that the user can mend; clap's own is the same.
+const USER_ERROR: u8 = 2;
+/// Exit code of any other error.
+const FAILURE: u8 = 1;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Some(Verb::Demo(args)) => demo::run(&args),
+        Some(Verb::Report(args)) => report::run(&args),
+        None => demo::run(&cli.demo),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody may be listening; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Demo(DemoError::NotWired) => FAILURE,
+        _ => USER_ERROR,
+    }
+}
+
+/// Writes to standard output; a reader that has left is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,84 @@
+//! The vision sequence "mix": five tasks, one label space (digits 0–9, clothes 10–19).
+
+use super::bundled::{self, Source};
+use super::images::ImageSet;
+use super::transform;
+use crate::Error;
+
+/// One task of a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its name in reports.
+    pub name: String,
+    /// What it is trained on.
+    pub train: ImageSet,
+    /// What choices are made on.
+    pub validation: ImageSet,
+    /// What accuracies are reported on.
+    pub test: ImageSet,
+}
+
+/// The tasks' names, in order.
+pub const NAMES: [&str; 5] = ["fashion", "mnist-rot90", "fashion-rot180", "mnist-inverted", "mnist-permuted"];
+/// Images of a source that a task trains on; the rest of its training part is for validation.
+const TRAIN: usize = 3000;
+/// Side of an image.
+const SIDE: usize = 28;
+/// Side of a patch.
+const PATCH: usize = 7;
+/// The permutation is part of the task and the same in every run.
+const PATCH_SEED: u64 = 2602;
+/// Clothes come after the digits.
+const FASHION_SHIFT: u32 = 10;
+
+/// Makes the five tasks from the bundled images.
+pub fn tasks() -> Result<Vec<Task>, Error> {
+    let (mnist, fashion) = (bundled::mnist()?, bundled::fashion()?);
+    let order = transform::patch_order(PATCH_SEED, (SIDE / PATCH).pow(2));
+    let [first, second, third, fourth, fifth] = NAMES;
+    Ok(vec![
+        task(first, &fashion, FASHION_SHIFT, <[u8]>::to_vec),
+        task(second, &mnist, 0, |image| transform::rotate90(image, SIDE, SIDE)),
+        task(third, &fashion, FASHION_SHIFT, transform::rotate180),
+        task(fourth, &mnist, 0, transform::invert),
+        task(fifth, &mnist, 0, |image| transform::permute_patches(image, SIDE, PATCH, &order)),
+    ])
+}
+
+fn task(name: &str, source: &Source, shift: u32, change: impl Fn(&[u8]) -> Vec<u8>) -> Task {
+    let train = source.train.map(&change, shift);
+    Task {
+        name: name.to_owned(),
+        validation: train.slice(TRAIN..train.len()),
+        train: train.slice(0..TRAIN),
+        test: source.test.map(&change, shift),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_tasks_in_one_label_space() {
+        let tasks = tasks().unwrap();
+        assert_eq!(tasks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), NAMES);
+        for task in &tasks {
+            assert_eq!((task.train.len(), task.validation.len(), task.test.len()), (3000, 500, 1000));
+            let clothes = task.name.starts_with("fashion");
+            assert!(task.test.labels.iter().all(|&label| (label >= 10) == clothes && label < 20));
+        }
+        let first = tasks[0].test.image(0);
+        assert_eq!(tasks[2].test.image(0), transform::rotate180(first));
+        let digit = transform::invert(tasks[3].test.image(5));
+        assert_eq!(tasks[1].test.image(5), transform::rotate90(&digit, 28, 28));
+    }
+
+    /// The benchmark's fifth task is this very permutation; a change of the random stream would change the task.
+    #[test]
+    fn the_permutation_is_fixed() {
+        let order = transform::patch_order(PATCH_SEED, 16);
+        assert_eq!(order, [11, 14, 6, 15, 0, 2, 1, 10, 3, 4, 5, 8, 9, 13, 7, 12]);
+        assert!(order.iter().enumerate().filter(|(i, p)| i == *p).count() <= 2);
+    }
+}

@@ -1,0 +1,249 @@
+//! The settings of a demo run, and what makes them possible.
+
+use std::fmt;
+
+use clap::ValueEnum;
+
+use super::DemoError;
+use crate::data::mix::Task;
+use crate::model::vit_folder::VitFolder;
+
+/// More threads than this are a typing error.
+pub const MOST_THREADS: usize = 256;
+
+/// A method that the demo can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MethodName {
+    /// LoRA, one adapter fine-tuned from task to task.
+    LoraFt,
+    /// Energy-balanced: s·U·Vᵀ with orthonormal factors, no protection of earlier tasks.
+    Ebo,
+    /// EBO with V orthogonal to the gradient subspace of earlier tasks.
+    Eblora,
+}
+
+impl MethodName {
+    /// The name on the command line and in `result.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LoraFt => "lora-ft",
+            Self::Ebo => "ebo",
+            Self::Eblora => "eblora",
+        }
+    }
+}
+
+impl fmt::Display for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where the gradient for initialisation and subspace is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GradientAt {
+    /// At the base model, as the paper's authors do.
+    Base,
+    /// At the model with all earlier tasks merged in.
+    #[default]
+    Merged,
+}
+
+impl GradientAt {
+    /// The name on the command line and in `result.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Merged => "merged",
+        }
+    }
+}
+
+/// The images that accuracies are measured on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// The test images: for reports.
+    #[default]
+    Test,
+    /// The validation images: for choosing settings.
+    Validation,
+}
+
+impl Split {
+    /// The name on the command line and in `result.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Validation => "validation",
+        }
+    }
+}
+
+/// Learning rates that replace the methods' defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// AdamW's rate of LoRA's A and B.
+    pub lora: Option<f64>,
+    /// AdamW's rate of the magnitude s.
+    pub s: Option<f64>,
+    /// Relative step ‖Δ‖/‖X‖ of U and V at the peak of the schedule.
+    pub relative_step: Option<f64>,
+}
+
+/// The settings of a demo run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DemoConfig {
+    /// Seed of data order, sketches and initialisation.
+    pub seed: u64,
+    /// The methods, in the order of the report.
+    pub methods: Vec<MethodName>,
+    /// Rank r of each adapter.
+    pub rank: usize,
+    /// Share ε of the gradient's energy that the subspace keeps, 0 < ε ≤ 1.
+    pub epsilon: f64,
+    /// Steps per task.
+    pub steps: usize,
+    /// Images per step.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Where the gradient is taken.
+    pub gradient_at: GradientAt,
+    /// What accuracies are measured on.
+    pub split: Split,
+    /// Learning rates other than the defaults.
+    pub rates: Rates,
+}
+
+impl Default for DemoConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            methods: vec![MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora],
+            rank: 8,
+            epsilon: 0.99,
+            steps: 150,
+            batch: 32,
+            threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
+            gradient_at: GradientAt::default(),
+            split: Split::default(),
+            rates: Rates::default(),
+        }
+    }
+}
+
+impl DemoConfig {
+    /// Checks each setting, and that the base in `folder` suits the tasks.
+    pub fn check(&self, tasks: &[Task], folder: &VitFolder) -> Result<(), DemoError> {
+        self.check_ranges()?;
+        self.check_rank(folder)?;
+        tasks.iter().try_for_each(|task| check_fit(task, folder))
+    }
+
+    fn check_ranges(&self) -> Result<(), DemoError> {
+        if self.methods.is_empty() {
+            return Err(DemoError::NoMethod);
+        }
+        if let Some((i, method)) = self.methods.iter().enumerate().find(|(i, m)| self.methods[..*i].contains(m)) {
+            debug_assert!(i > 0);
+            return Err(DemoError::MethodTwice(*method));
+        }
+        let range = |setting, value: String, range: String| Err(DemoError::Range { setting, value, range });
+        for (setting, value, most) in [
+            ("rank", self.rank, usize::MAX),
+            ("steps", self.steps, usize::MAX),
+            ("batch", self.batch, usize::MAX),
+            ("threads", self.threads, MOST_THREADS),
+        ] {
+            if !(1..=most).contains(&value) {
+                let end = if most == usize::MAX { String::new() } else { format!("={most}") };
+                return range(setting, value.to_string(), format!("1..{end}"));
+            }
+        }
+        if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
+            return range("epsilon", self.epsilon.to_string(), "0 < epsilon ≤ 1".to_owned());
+        }
+        for (setting, rate) in
+            [("lora rate", self.rates.lora), ("s rate", self.rates.s), ("relative step", self.rates.relative_step)]
+        {
+            if let Some(rate) = rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
+                return range(setting, rate.to_string(), "above 0".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rank(&self, folder: &VitFolder) -> Result<(), DemoError> {
+        match folder.adapted().find(|(_, _, linear)| self.rank > linear.rows.min(linear.cols)) {
+            None => Ok(()),
+            Some((layer, site, linear)) => {
+                Err(DemoError::Rank { rank: self.rank, site: site.name(layer), rows: linear.rows, cols: linear.cols })
+            }
+        }
+    }
+}
+
+fn check_fit(task: &Task, folder: &VitFolder) -> Result<(), DemoError> {
+    let (config, base, name) = (&folder.config, || folder.source.clone(), || task.name.clone());
+    for set in [&task.train, &task.validation, &task.test] {
+        let size = |c: usize, h: usize, w: usize| format!("{c}×{h}×{w}");
+        let takes = size(config.num_channels, config.image_size, config.image_size);
+        let has = size(set.channels, set.height, set.width);
+        if takes != has {
+            return Err(DemoError::Images { base: base(), takes, task: name(), has });
+        }
+        let needs = set.labels.iter().max().map_or(0, |&label| label as usize + 1);
+        if needs > config.labels.len() {
+            return Err(DemoError::Labels { base: base(), has: config.labels.len(), task: name(), needs });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{bundled, mix};
+
+    #[test]
+    fn the_defaults_suit_the_bundle_and_other_settings_are_named() {
+        let (tasks, mut base) = (mix::tasks().unwrap(), bundled::base().unwrap());
+        let default = DemoConfig::default();
+        default.check(&tasks, &base).unwrap();
+        let message = |config: DemoConfig| config.check(&tasks, &base).unwrap_err().to_string();
+        let with = |change: fn(&mut DemoConfig)| {
+            let mut config = default.clone();
+            change(&mut config);
+            message(config)
+        };
+        assert_eq!(with(|c| c.rank = 0), "rank 0 is not in the range 1..");
+        assert_eq!(
+            with(|c| c.rank = 97),
+            "rank 97 is more than `layers.0.q` (96×96) of the base has; choose at most 96"
+        );
+        assert_eq!(with(|c| c.threads = 1000), "threads 1000 is not in the range 1..=256");
+        assert!(with(|c| c.epsilon = f64::NAN).contains("0 < epsilon ≤ 1"));
+        assert!(with(|c| c.rates.s = Some(-1.0)).contains("s rate -1"));
+        assert_eq!(with(|c| c.methods.push(MethodName::Ebo)), "the method ebo is named twice");
+        assert_eq!(with(|c| c.methods.clear()), "no method is named");
+        base.config.labels.truncate(10);
+        assert!(
+            default.check(&tasks, &base).unwrap_err().to_string().contains("has 10 labels, but task fashion needs 20")
+        );
+        base.config.image_size = 32;
+        assert!(default.check(&tasks, &base).unwrap_err().to_string().contains("takes images of 1×32×32"));
+    }
+
+    #[test]
+    fn names_on_the_command_line_are_those_in_results() {
+        for method in MethodName::value_variants() {
+            assert_eq!(method.to_possible_value().unwrap().get_name(), method.as_str());
+        }
+        for at in GradientAt::value_variants() {
+            assert_eq!(at.to_possible_value().unwrap().get_name(), at.as_str());
+        }
+        for split in Split::value_variants() {
+            assert_eq!(split.to_possible_value().unwrap().get_name(), split.as_str());
+        }
+    }
+}

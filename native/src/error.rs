@@ -1,0 +1,38 @@
+//! Everything that can go wrong, in one type.
+
+use thiserror::Error;
+
+use crate::demo::DemoError;
+use crate::formats::atomic::WriteError;
+use crate::formats::idx::IdxError;
+use crate::formats::safetensors::SafetensorsError;
+use crate::model::vit_config::ConfigError;
+use crate::model::vit_folder::VitError;
+use crate::report::result::ResultError;
+
+/// Any failure of this crate; each message says what was wrong and where.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An idx file.
+    #[error(transparent)]
+    Idx(#[from] IdxError),
+    /// A safetensors file.
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
+    /// A model's config.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A model folder.
+    #[error(transparent)]
+    Vit(#[from] VitError),
+    /// A file or folder to write.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A `result.json`.
+    #[error(transparent)]
+    Result(#[from] ResultError),
+    /// The demo's settings, or the demo itself.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+}

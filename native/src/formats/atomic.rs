@@ -1,0 +1,114 @@
+//! Files that are there whole or not at all: a temporary file in the same folder, synced, renamed, folder synced.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+/// Why a file or folder could not be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The folder does not exist and cannot be made.
+    #[error("cannot make the folder {}: {source}; choose another one", .folder.display())]
+    CreateFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The path of the folder is taken by something else.
+    #[error("{} is not a folder; choose another one", .path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The folder takes no new files.
+    #[error("cannot write into the folder {}: {source}; choose another one", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// This file could not be written.
+    #[error("cannot write {}: {source}", .file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Makes `folder` where it is missing, and proves by a short-lived file that it can be written.
+pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
+    if folder.exists() && !folder.is_dir() {
+        return Err(WriteError::NotAFolder { path: folder.to_owned() });
+    }
+    fs::create_dir_all(folder).map_err(|source| WriteError::CreateFolder { folder: folder.to_owned(), source })?;
+    let refused = |source| WriteError::Folder { folder: folder.to_owned(), source };
+    temporary(folder).and_then(|mut probe| probe.write_all(b"eblora")).map_err(refused)
+}
+
+/// Writes `bytes` to `file` so that a crash leaves either the old content or the new, never a part.
+pub fn write(file: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let failed = |source| WriteError::File { file: file.to_owned(), source };
+    let folder = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut temporary = temporary(folder).map_err(failed)?;
+    temporary.write_all(bytes).map_err(failed)?;
+    temporary.as_file().sync_all().map_err(failed)?;
+    temporary.persist(file).map_err(|e| failed(e.error))?;
+    sync_folder(folder).map_err(failed)
+}
+
+/// A new file in `folder`, removed again when dropped, with the permissions that any new file gets.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".eblora-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask, as for any new file
+    }
+    builder.tempfile_in(folder)
+}
+
+/// Makes the rename itself durable; only unix can sync a folder.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_and_replaces_and_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a/b");
+        prepare_folder(&folder).unwrap();
+        prepare_folder(&folder).unwrap();
+        let file = folder.join("f");
+        write(&file, b"one").unwrap();
+        write(&file, b"two").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("plain");
+        fs::write(&file, "x").unwrap();
+        assert!(matches!(prepare_folder(&file), Err(WriteError::NotAFolder { .. })));
+        assert!(matches!(prepare_folder(&file.join("below")), Err(WriteError::CreateFolder { .. })));
+        assert!(matches!(write(&file.join("below"), b""), Err(WriteError::File { .. })));
+        assert!(matches!(write(root.path(), b""), Err(WriteError::File { .. })), "a folder is no file");
+    }
+}

@@ -1,0 +1,5 @@
+//! Models as they stand in files: plain data, checked, under names that do not depend on who wrote the file.
+
+pub mod vit_config;
+pub mod vit_folder;
+pub mod vit_names;
