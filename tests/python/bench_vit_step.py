@@ -5,6 +5,7 @@
 Each measurement is a process of its own, and the two sides take turns, round after round; the
 table holds the median of the rounds' medians. The command of `--ours` prints
 {"results": [{"name": "vit_step/lora", "threads": 1, "median_ms": …}, …]} on its standard output.
+Peak memory is the result's own "peak_rss_mib" where it has one, else that of the whole process.
 This script doesn't import torch: on Linux a child's peak memory starts at its parent's.
 """
 
@@ -37,7 +38,7 @@ class Table:
                 continue
             row = (result["name"], result["threads"])
             self.times[row][side].append(result["median_ms"])
-            self.peaks[row][side].append(peak_mib)
+            self.peaks[row][side].append(result.get("peak_rss_mib", peak_mib))
 
     def lines(self) -> list[str]:
         sides = [
