@@ -42,7 +42,9 @@ def load_config(folder: Path) -> SimpleNamespace:
 class AdaptedLinear(nn.Linear):
     """`y = x Wᵀ + b`, to which an adapter, where one is set, adds its part: `adapter(x, y)`."""
 
-    adapter: nn.Module | None = None
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.adapter: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
