@@ -10,12 +10,12 @@
 //! | [`manifold`] | Stiefel and restricted Stiefel manifold: tangent maps, retractions, feasibility |
 //! | [`gpm`] | the gradient projection memory `M`: update by energy, complement form, budget |
 //! | [`metrics`] | accuracy matrix, transfer, spectra |
-//! | `backend` | the trait that a device implements, and the CPU that is its reference |
+//! | [`backend`] | the trait that a device implements, and the CPU that is its reference |
 //! | [`adapter`] | the factored updates: init, depth schedule, merge, smoothing |
-//! | `optim` | AdamW, the projected Riemannian step, schedules |
-//! | `model` | forward and backward of the models, generic over the backend |
-//! | `method` | LoRA-FT, EBO, EBLoRA behind one trait |
-//! | `train` | the task stream, the trainer and its evaluation |
+//! | [`optim`] | AdamW, the projected Riemannian step, schedules |
+//! | [`model`] | forward and backward of the models, generic over the backend |
+//! | [`method`] | LoRA-FT, EBO, EBLoRA behind one trait |
+//! | [`train`] | the task stream, the trainer and its evaluation |
 //!
 //! `no_std` with `alloc`; the feature `std` adds threads and run-time SIMD dispatch. No I/O, no clock.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -24,11 +24,16 @@
 extern crate alloc;
 
 pub mod adapter;
+pub mod backend;
 pub mod gpm;
 pub mod linalg;
 pub mod manifold;
+pub mod method;
 pub mod metrics;
+pub mod model;
+pub mod optim;
 pub mod random;
 pub mod scalar;
+pub mod train;
 
 pub use scalar::Real;

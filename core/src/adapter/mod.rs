@@ -7,6 +7,7 @@
 //! | [`init`] | `U₀`, `V₀` from the gradient off the subspace of earlier tasks |
 //! | [`depth`] | the initial magnitude by depth |
 //! | [`smoothing`] | an update with its singular values made equal, and merges of several |
+//! | [`stack`] | all adapters of a model on a device, layers of equal shape stacked |
 //!
 //! `W` is out×in, `U` and `B` are out×r, `V` and `Aᵀ` are in×r.
 
@@ -20,12 +21,14 @@ pub mod init;
 pub mod lora;
 pub mod smoothing;
 pub mod spectral;
+pub mod stack;
 
 pub use depth::DepthSchedule;
 pub use init::Init;
 pub use lora::LoraAdapter;
 pub use smoothing::Smoothing;
 pub use spectral::SpectralAdapter;
+pub use stack::{AdapterGrads, AdapterStack, Adapters, HostFactors, Magnitude};
 
 /// Why an adapter cannot be made, checked or merged.
 #[derive(Clone, Debug, PartialEq, Error)]

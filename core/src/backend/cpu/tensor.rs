@@ -1,0 +1,86 @@
+//! Tensors in host memory and their views as slices and faer matrices.
+
+use alloc::vec::Vec;
+use faer::{MatMut, MatRef};
+
+use crate::Real;
+use crate::backend::{Shaped, View, ViewMut};
+
+/// A row-major stack of matrices in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CpuTensor<T> {
+    pub(super) shape: [usize; 3],
+    pub(super) data: Vec<T>,
+}
+
+impl<T> CpuTensor<T> {
+    /// The values, row-major.
+    pub fn values(&self) -> &[T] {
+        &self.data
+    }
+
+    /// The values, row-major, to change.
+    pub fn values_mut(&mut self) -> &mut [T] {
+        &mut self.data
+    }
+}
+
+impl<T> Shaped for CpuTensor<T> {
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+}
+
+/// Values that a rows×cols matrix with this row stride spans.
+fn span(rows: usize, cols: usize, stride: usize) -> usize {
+    if rows == 0 || cols == 0 { 0 } else { (rows - 1) * stride + cols }
+}
+
+impl<'a, T: Real> View<'a, CpuTensor<T>> {
+    /// As a faer matrix.
+    pub(super) fn matrix(self) -> MatRef<'a, T> {
+        let (rows, cols) = if self.transposed { (self.cols, self.rows) } else { (self.rows, self.cols) };
+        let stored = MatRef::from_row_major_slice_with_stride(
+            &self.slice()[..span(rows, cols, self.stride)],
+            rows,
+            cols,
+            self.stride.max(cols),
+        );
+        if self.transposed { stored.transpose() } else { stored }
+    }
+
+    /// Everything from the first value on.
+    pub(super) fn slice(self) -> &'a [T] {
+        &self.tensor.data[self.offset..]
+    }
+
+    /// Row `i`.
+    ///
+    /// # Panics
+    /// If the view is transposed: rows are not contiguous then.
+    pub(super) fn row(self, i: usize) -> &'a [T] {
+        assert!(!self.transposed, "kernel: this operand can't be a transpose");
+        &self.tensor.data[self.offset + i * self.stride..][..self.cols]
+    }
+}
+
+impl<'a, T: Real> ViewMut<'a, CpuTensor<T>> {
+    /// The values from the first to the last that the view spans, with the row stride.
+    pub(super) fn into_rows(self) -> (&'a mut [T], usize) {
+        let len = span(self.rows, self.cols, self.stride);
+        (&mut self.tensor.data[self.offset..self.offset + len], self.stride.max(1))
+    }
+}
+
+/// A block of rows with this stride as a faer matrix.
+pub(super) fn block_matrix<T: Real>(block: &mut [T], cols: usize, stride: usize) -> MatMut<'_, T> {
+    let rows = if cols == 0 { 0 } else { (block.len() - cols) / stride + 1 };
+    let len = span(rows, cols, stride);
+    MatMut::from_row_major_slice_with_stride_mut(&mut block[..len], rows, cols, stride.max(cols))
+}
+
+/// Checks the shapes of two operands.
+#[track_caller]
+pub(super) fn same(op: &str, a: (usize, usize), b: (usize, usize)) {
+    assert!(a == b, "{op}: shapes {}×{} and {}×{} differ", a.0, a.1, b.0, b.1);
+}

@@ -1,0 +1,321 @@
+//! What a device must be able to do for the models and methods above: one trait, written once per device.
+//!
+//! [`Backend`] is the list of kernels; [`cpu`] is the reference implementation, one file per kernel, and the twin of
+//! the WGSL that carries the same names. Tensors are row-major stacks `[count, rows, cols]`; kernels write into buffers
+//! that were allocated before training began, so a training step allocates nothing.
+//!
+//! Shapes that reach a kernel are invariants of the model and method code above, which checks user input when it is
+//! built: a mismatch panics with both shapes, as indexing does. What can fail at run time (memory, reading back, a
+//! non-finite gradient) returns a [`BackendError`].
+
+pub mod cpu;
+mod view;
+
+pub use cpu::Cpu;
+pub use view::{Shaped, View, ViewMut};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::future::Future;
+
+use crate::Real;
+use crate::gpm::Subspace;
+use crate::manifold::{Retraction, TangentMap};
+
+/// What a device can refuse.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Host data and tensor differ in size.
+    #[error("{op}: {got} values for a tensor of {expected}")]
+    Size {
+        /// The operation.
+        op: &'static str,
+        /// Values that the tensor holds.
+        expected: usize,
+        /// Values that were given.
+        got: usize,
+    },
+    /// A NaN or an infinity where only finite values may be.
+    #[error("a value that is not finite in matrix {item} of the stack")]
+    NonFinite {
+        /// Index in the stack.
+        item: usize,
+    },
+    /// A geometric kernel gave up on one matrix of a stack; nothing in the stack was changed.
+    #[error("matrix {item} of the stack: {source}")]
+    Manifold {
+        /// Index in the stack.
+        item: usize,
+        /// Why.
+        source: crate::manifold::ManifoldError,
+    },
+    /// The device itself failed.
+    #[error("{device}: {message}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// A factor of a product: known on the host, or one value of a tensor on the device (no readback).
+#[derive(Debug)]
+pub enum Scale<'a, X> {
+    /// A plain number.
+    Value(f64),
+    /// Value `1` of tensor `0`.
+    Item(&'a X, usize),
+}
+
+impl<X> Clone for Scale<'_, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<X> Copy for Scale<'_, X> {}
+
+/// What [`Backend::matmul`] does beside the product: `dst = scale·A·B (+ bias) (+ dst)`.
+#[derive(Debug)]
+pub struct Epilogue<'a, X> {
+    /// Factor of the product.
+    pub scale: Scale<'a, X>,
+    /// A row of `dst.cols` values added to every row.
+    pub bias: Option<&'a X>,
+    /// Add to what `dst` holds instead of replacing it.
+    pub accumulate: bool,
+}
+
+impl<X> Clone for Epilogue<'_, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<X> Copy for Epilogue<'_, X> {}
+
+impl<X> Default for Epilogue<'_, X> {
+    fn default() -> Self {
+        Self { scale: Scale::Value(1.0), bias: None, accumulate: false }
+    }
+}
+
+impl<'a, X> Epilogue<'a, X> {
+    /// `dst = A·B + bias`.
+    pub fn bias(bias: Option<&'a X>) -> Self {
+        Self { bias, ..Self::default() }
+    }
+    /// `dst = scale·A·B`.
+    pub fn scaled(scale: Scale<'a, X>) -> Self {
+        Self { scale, ..Self::default() }
+    }
+    /// `dst += scale·A·B`.
+    pub fn add(scale: Scale<'a, X>) -> Self {
+        Self { scale, accumulate: true, ..Self::default() }
+    }
+}
+
+/// One step of AdamW (Loshchilov & Hutter 2019): the numbers that are equal for all entries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate of this step.
+    pub rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// 1-based number of this step, for the bias corrections.
+    pub step: u32,
+}
+
+/// Extents of a multi-head attention over a batch of equally long sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+    /// Heads; the width is heads × head size.
+    pub heads: usize,
+}
+
+/// A device: its memory and its kernels. Shapes: `n` rows of activations, `d` features, stacks `[count, rows, cols]`.
+///
+/// Only [`Backend::read`] waits for the device; everything else may be queued.
+pub trait Backend {
+    /// Scalar of tensors and kernels.
+    type Scalar: Real;
+    /// A row-major stack of matrices in device memory.
+    type Tensor: Shaped;
+    /// A list of class labels in device memory.
+    type Labels;
+    /// The gradient subspaces `M` of a stack of layers in device memory.
+    type Subspaces;
+    /// Working memory of the geometric kernels for one stack of n×r matrices.
+    type Scratch;
+
+    /// A short name for reports: `"cpu"`, or the adapter's.
+    fn name(&self) -> String;
+
+    // ---- memory ----
+
+    /// A stack of zeros.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn zeros(&self, shape: [usize; 3]) -> Result<Self::Tensor, BackendError>;
+    /// A stack with these values, row-major.
+    ///
+    /// # Errors
+    /// When the number of values is not `count·rows·cols`, or the device is out of memory.
+    fn upload(&self, shape: [usize; 3], values: &[Self::Scalar]) -> Result<Self::Tensor, BackendError>;
+    /// Overwrites the first `values.len()` values of `dst`.
+    ///
+    /// # Errors
+    /// When there are more values than places.
+    fn write(&self, dst: &mut Self::Tensor, values: &[Self::Scalar]) -> Result<(), BackendError>;
+    /// The values, row-major, once everything queued before has run.
+    fn read(&self, src: &Self::Tensor) -> impl Future<Output = Result<Vec<Self::Scalar>, BackendError>>;
+    /// Room for `capacity` labels.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn labels(&self, capacity: usize) -> Result<Self::Labels, BackendError>;
+    /// Overwrites the first labels.
+    ///
+    /// # Errors
+    /// When there are more labels than places.
+    fn write_labels(&self, dst: &mut Self::Labels, labels: &[u32]) -> Result<(), BackendError>;
+    /// Puts the subspaces of a stack of layers into device memory.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn upload_subspaces(&self, subspaces: &[&Subspace<Self::Scalar>]) -> Result<Self::Subspaces, BackendError>;
+    /// Working memory for the geometry of a stack of this shape.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn scratch(&self, shape: [usize; 3]) -> Result<Self::Scratch, BackendError>;
+
+    // ---- dense kernels ----
+
+    /// `dst = scale·A·B (+ bias) (+ dst)`; A is m×k, B is k×n, either may be a transpose.
+    fn matmul(
+        &self,
+        dst: ViewMut<'_, Self::Tensor>,
+        a: View<'_, Self::Tensor>,
+        b: View<'_, Self::Tensor>,
+        epilogue: Epilogue<'_, Self::Tensor>,
+    );
+    /// `dst = src`.
+    fn copy(&self, dst: ViewMut<'_, Self::Tensor>, src: View<'_, Self::Tensor>);
+    /// Sets every value.
+    fn fill(&self, dst: &mut Self::Tensor, value: f64);
+    /// `dst = alpha·dst`, over the whole tensor.
+    fn scale(&self, dst: &mut Self::Tensor, alpha: f64);
+    /// `dst = alpha·dst + beta·src`, over whole tensors of one shape.
+    fn scale_add(&self, dst: &mut Self::Tensor, alpha: f64, src: &Self::Tensor, beta: f64);
+    /// Adds row `i mod period` of `table` (period×d) to row `i` of `dst`: position embeddings.
+    fn add_rows(&self, dst: ViewMut<'_, Self::Tensor>, table: &Self::Tensor);
+    /// `dst[index] = Σ a∘b` over two matrices of one shape.
+    fn dot(&self, dst: &mut Self::Tensor, index: usize, a: View<'_, Self::Tensor>, b: View<'_, Self::Tensor>);
+    /// Layer norm of each row: `y = γ∘(x − mean)/√(var + ε) + β`; `stats` (n×2) keeps mean and 1/√(var + ε).
+    fn layer_norm(
+        &self,
+        y: ViewMut<'_, Self::Tensor>,
+        stats: &mut Self::Tensor,
+        x: View<'_, Self::Tensor>,
+        gamma: &Self::Tensor,
+        beta: &Self::Tensor,
+        epsilon: f64,
+    );
+    /// Adds the input gradient of [`Backend::layer_norm`] to `dx`.
+    fn layer_norm_backward(
+        &self,
+        dx: ViewMut<'_, Self::Tensor>,
+        dy: View<'_, Self::Tensor>,
+        x: View<'_, Self::Tensor>,
+        stats: &Self::Tensor,
+        gamma: &Self::Tensor,
+    );
+    /// `y = x·Φ(x)`, the exact (erf) GELU.
+    fn gelu(&self, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
+    /// `dx = dx∘(Φ(x) + x·φ(x))`, in place.
+    fn gelu_backward(&self, dx: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
+    /// Multi-head attention `o = softmax(q·kᵀ/√dh)·v` per head; `probabilities` (\[batch·heads, tokens, tokens\]) is
+    /// kept for the backward pass.
+    fn attention(
+        &self,
+        o: ViewMut<'_, Self::Tensor>,
+        probabilities: &mut Self::Tensor,
+        q: View<'_, Self::Tensor>,
+        k: View<'_, Self::Tensor>,
+        v: View<'_, Self::Tensor>,
+        shape: AttentionShape,
+    );
+    /// Gradients of [`Backend::attention`] into `[dq, dk, dv]`; `scratch` has the shape of `probabilities`.
+    #[allow(clippy::too_many_arguments)] // the operands of the formula
+    fn attention_backward(
+        &self,
+        grads: [ViewMut<'_, Self::Tensor>; 3],
+        d_o: View<'_, Self::Tensor>,
+        probabilities: &Self::Tensor,
+        scratch: &mut Self::Tensor,
+        q: View<'_, Self::Tensor>,
+        k: View<'_, Self::Tensor>,
+        v: View<'_, Self::Tensor>,
+        shape: AttentionShape,
+    );
+    /// Mean over each run of `tokens` rows.
+    fn mean_pool(&self, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>, tokens: usize);
+    /// Gradient of [`Backend::mean_pool`]: every row of `dx` gets its run's `dy / tokens`.
+    fn mean_pool_backward(&self, dx: ViewMut<'_, Self::Tensor>, dy: View<'_, Self::Tensor>, tokens: usize);
+    /// `y = x/‖x‖` per row (zero rows stay zero); `norms` (n×1) keeps `‖x‖`.
+    fn l2_normalize(&self, y: ViewMut<'_, Self::Tensor>, norms: &mut Self::Tensor, x: View<'_, Self::Tensor>);
+    /// `dx = (dy − y·⟨y, dy⟩)/‖x‖` per row.
+    fn l2_normalize_backward(
+        &self,
+        dx: ViewMut<'_, Self::Tensor>,
+        dy: View<'_, Self::Tensor>,
+        y: View<'_, Self::Tensor>,
+        norms: &Self::Tensor,
+    );
+    /// Mean softmax cross-entropy of the rows of `logits` into `loss[index]`, its gradient into `d_logits`.
+    fn cross_entropy(
+        &self,
+        loss: &mut Self::Tensor,
+        index: usize,
+        d_logits: ViewMut<'_, Self::Tensor>,
+        logits: View<'_, Self::Tensor>,
+        labels: &Self::Labels,
+    );
+
+    // ---- optimiser and geometry, batched over a stack ----
+
+    /// Replaces the gradient by the AdamW increment `Δ = −rate·m̂/(√v̂ + ε)` and updates the moments.
+    fn adamw(&self, grad: &mut Self::Tensor, m: &mut Self::Tensor, v: &mut Self::Tensor, step: AdamWStep);
+    /// `X ← (I − M·Mᵀ)·X` for every matrix of the stack.
+    fn project_off(&self, x: &mut Self::Tensor, subspaces: &Self::Subspaces, scratch: &mut Self::Scratch);
+    /// Projects every `delta` to the tangent space of the Stiefel manifold at its `x`.
+    fn project_tangent(&self, map: TangentMap, x: &Self::Tensor, delta: &mut Self::Tensor, scratch: &mut Self::Scratch);
+    /// Puts every matrix of the stack back on the manifold.
+    ///
+    /// # Errors
+    /// [`BackendError::Manifold`] names the matrix that can't be retracted.
+    fn retract(
+        &self,
+        retraction: Retraction,
+        y: &mut Self::Tensor,
+        scratch: &mut Self::Scratch,
+    ) -> Result<(), BackendError>;
+    /// Refuses a stack with a value that is not finite.
+    ///
+    /// A device that can't look without waiting may note the fault instead, skip every later update, and report it at
+    /// the next [`Backend::read`].
+    ///
+    /// # Errors
+    /// [`BackendError::NonFinite`] names the first such matrix.
+    fn guard_finite(&self, stack: &Self::Tensor) -> Result<(), BackendError>;
+}

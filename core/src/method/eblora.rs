@@ -1,0 +1,244 @@
+//! EBLoRA (arXiv 2602.00722), and EBO, which is the same without the gradient memory.
+//!
+//! Rule: `ΔW = s·U·Vᵀ` with `UᵀU = VᵀV = I` and `MᵀV = 0`; U₀, V₀ from the gradient projected off M; U and V move by
+//! projected Riemannian AdamW with the whitening retraction, s by plain AdamW (design section 2). Shapes: U out×r,
+//! V in×r, M in×k. Kept between tasks: the merged weights and M. Memory: min(k, in − k)·in numbers a layer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use faer::MatRef;
+
+use super::{After, MemorySize, Method, MethodError, TaskStart, Violation, guard, step_error};
+use crate::Real;
+use crate::adapter::{AdapterGrads, AdapterStack, Adapters, DepthSchedule, HostFactors, Magnitude, init};
+use crate::backend::Backend;
+use crate::gpm::{Gradient, GradientMemory, Subspace};
+use crate::linalg::orthonormality_error;
+use crate::optim::{AdamW, AdamWConfig, Ambient, Riemannian, RiemannianConfig, StepConvention, descend};
+use crate::random::Random;
+
+/// Where U₀ and V₀ come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Init {
+    /// The truncated SVD of the projected gradient (the method).
+    #[default]
+    Gradient,
+    /// Random orthonormal factors off M (an ablation).
+    Random,
+}
+
+/// Settings of [`Eblora`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EbloraConfig {
+    /// Rank r.
+    pub rank: usize,
+    /// Energy threshold ε of GPM; `None` keeps no memory: EBO.
+    pub epsilon: Option<f64>,
+    /// Most directions kept a layer.
+    pub budget: Option<usize>,
+    /// Step of U and V at the peak of the schedule, in `convention`.
+    pub step: f64,
+    /// What `step` means.
+    pub convention: StepConvention,
+    /// Peak learning rate of s.
+    pub magnitude_rate: f64,
+    /// Decoupled weight decay of s. U and V have none: it would be radial, and projected away.
+    pub weight_decay: f64,
+    /// s₀ by depth.
+    pub depth: DepthSchedule,
+    /// U₀ and V₀.
+    pub init: Init,
+    /// Tangent map, retraction, drift.
+    pub geometry: RiemannianConfig,
+    /// Constants of AdamW.
+    pub adamw: AdamWConfig,
+}
+
+impl Default for EbloraConfig {
+    fn default() -> Self {
+        Self {
+            rank: 8,
+            epsilon: Some(0.95),
+            budget: None,
+            step: 0.1,
+            convention: StepConvention::Relative,
+            magnitude_rate: 6e-3,
+            weight_decay: 0.0,
+            depth: DepthSchedule::default(),
+            init: Init::Gradient,
+            geometry: RiemannianConfig::default(),
+            adamw: AdamWConfig::default(),
+        }
+    }
+}
+
+impl EbloraConfig {
+    /// EBO: the same rule with M empty throughout.
+    pub fn ebo(self) -> Self {
+        Self { epsilon: None, ..self }
+    }
+}
+
+/// Optimiser state of one stack.
+struct StackState<B: Backend> {
+    u: Riemannian<B, AdamW<B>>,
+    v: Riemannian<B, AdamW<B>>,
+    s: AdamW<B>,
+    /// M of each layer of the stack; none where all are empty.
+    subspaces: Option<B::Subspaces>,
+}
+
+/// The method.
+pub struct Eblora<B: Backend> {
+    config: EbloraConfig,
+    layers: Vec<String>,
+    memories: Vec<GradientMemory<B::Scalar>>,
+    gradients: Vec<Gradient<B::Scalar>>,
+    states: Vec<StackState<B>>,
+    warnings: Vec<String>,
+}
+
+impl<B: Backend> Eblora<B> {
+    /// The method with these settings.
+    pub fn new(config: EbloraConfig) -> Self {
+        Self {
+            config,
+            layers: Vec::new(),
+            memories: Vec::new(),
+            gradients: Vec::new(),
+            states: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// M of a site.
+    pub fn subspace(&self, site: usize) -> Option<&Subspace<B::Scalar>> {
+        self.memories.get(site).map(GradientMemory::subspace)
+    }
+
+    /// U₀, V₀ and s₀ of every layer that has room for one.
+    fn initial_factors(&mut self, start: &TaskStart<'_, B>) -> Result<Vec<HostFactors<B::Scalar>>, MethodError> {
+        let mut rng = Random::new(start.seed, &format!("eblora/init/{}", start.task));
+        let mut factors = Vec::with_capacity(start.sites.len());
+        for (index, (site, gradient)) in start.sites.iter().zip(&start.gradients).enumerate() {
+            let failed = |source| MethodError::Adapter { layer: site.name.clone(), source };
+            let s0 = self.config.depth.at(site.depth, start.blocks).map_err(failed)?;
+            let (subspace, rank) = (self.memories[index].subspace(), self.config.rank);
+            let made = match self.config.init {
+                Init::Gradient => init::from_gradient(gradient, subspace, rank, s0, &mut rng),
+                Init::Random => init::random(site.out, subspace, rank, s0, &mut rng),
+            };
+            let made = made.map_err(failed)?;
+            if let Some(reason) = made.shrunk {
+                self.warnings.push(format!("layer {}: {reason}", site.name));
+            }
+            if let Some(adapter) = made.adapter {
+                factors.push(HostFactors { site: index, u: adapter.u, v: adapter.v, s: adapter.s });
+            }
+        }
+        Ok(factors)
+    }
+
+    fn stack_state(&self, backend: &B, stack: &AdapterStack<B>) -> Result<StackState<B>, MethodError> {
+        let ((out, inp, r), count) = (stack.extents, stack.sites.len());
+        let riemannian = |n| {
+            let adamw = AdamW::new(backend, self.config.adamw, [count, n, r])?;
+            Riemannian::new(backend, self.config.geometry, adamw, [count, n, r])
+        };
+        let subspaces: Vec<_> = stack.sites.iter().map(|&site| self.memories[site].subspace()).collect();
+        let any = subspaces.iter().any(|m| m.k() > 0);
+        Ok(StackState {
+            u: riemannian(out)?,
+            v: riemannian(inp)?,
+            s: AdamW::new(backend, self.config.adamw, [count, 1, 1])?,
+            subspaces: if any { Some(backend.upload_subspaces(&subspaces)?) } else { None },
+        })
+    }
+}
+
+impl<B: Backend> Method<B> for Eblora<B> {
+    fn name(&self) -> &'static str {
+        if self.config.epsilon.is_some() { "eblora" } else { "ebo" }
+    }
+
+    fn needs_gradients(&self) -> bool {
+        self.config.epsilon.is_some() || self.config.init == Init::Gradient
+    }
+
+    fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
+        if start.gradients.len() != start.sites.len() {
+            return Err(MethodError::Order("EBLoRA needs a gradient for each adapted layer"));
+        }
+        self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
+        if self.memories.is_empty() {
+            self.memories = start.sites.iter().map(|s| GradientMemory::new(s.inp, self.config.budget)).collect();
+        }
+        let factors = self.initial_factors(&start)?;
+        let adapters = Adapters::upload(backend, &factors, start.sites.len(), None)?;
+        self.states = adapters.stacks.iter().map(|s| self.stack_state(backend, s)).collect::<Result<_, _>>()?;
+        self.gradients = start.gradients;
+        Ok(adapters)
+    }
+
+    fn step(
+        &mut self,
+        backend: &B,
+        adapters: &mut Adapters<B>,
+        grads: &mut AdapterGrads<B>,
+        factor: f64,
+    ) -> Result<(), MethodError> {
+        guard(backend, adapters, grads, &self.layers)?;
+        let EbloraConfig { convention, step, magnitude_rate, weight_decay, .. } = self.config;
+        for ((stack, grads), state) in adapters.stacks.iter_mut().zip(&mut grads.stacks).zip(&mut self.states) {
+            let (out, inp, r) = stack.extents;
+            let named = |factor, e| step_error(&self.layers, &stack.sites, factor, e);
+            let rate = factor * convention.rate(step, out, r);
+            state.u.step(backend, &mut stack.u, &mut grads.u, None, rate).map_err(|e| named("U", e))?;
+            let rate = factor * convention.rate(step, inp, r);
+            let m = state.subspaces.as_ref();
+            state.v.step(backend, &mut stack.v, &mut grads.v, m, rate).map_err(|e| named("V", e))?;
+            if let (Magnitude::Trained(s), Some(grad)) = (&mut stack.s, &mut grads.s) {
+                let rate = factor * magnitude_rate;
+                state.s.increment(backend, grad, rate);
+                descend(backend, s, grad, rate * weight_decay);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_task(&mut self, _: &B) -> Result<After, MethodError> {
+        if let Some(epsilon) = self.config.epsilon {
+            for ((memory, gradient), layer) in self.memories.iter_mut().zip(&self.gradients).zip(&self.layers) {
+                let failed = |source| MethodError::Memory { layer: layer.clone(), source };
+                memory.update(gradient, epsilon).map_err(failed)?;
+            }
+        }
+        self.gradients.clear();
+        Ok(After::Merge)
+    }
+
+    fn memory(&self) -> Vec<MemorySize> {
+        let size = |(site, memory): (usize, &GradientMemory<B::Scalar>)| {
+            let m = memory.subspace();
+            MemorySize { site, k: m.k(), dim: m.dim(), stored: m.memory_scalars() }
+        };
+        self.memories.iter().enumerate().map(size).collect()
+    }
+
+    fn violation(&self, factors: &[HostFactors<B::Scalar>]) -> Option<Violation> {
+        let mut worst = Violation::default();
+        for f in factors {
+            let off = |x: MatRef<'_, B::Scalar>| orthonormality_error(x).f64();
+            worst.orthonormality = worst.orthonormality.max(off(f.u.as_ref())).max(off(f.v.as_ref()));
+            if let Some(m) = self.subspace(f.site) {
+                worst.overlap = worst.overlap.max(m.overlap(f.v.as_ref()).f64());
+            }
+        }
+        Some(worst)
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.warnings)
+    }
+}

@@ -1,0 +1,174 @@
+//! Continual adaptation methods, one file each, behind one trait.
+//!
+//! A method makes the adapters of a task, moves them by their gradients, and says what becomes of them afterwards. It
+//! never sees the model or the data: the trainer hands it gradients. To add one, implement [`Method`] in a file here
+//! and add a line to the registry of the front that offers it.
+
+mod eblora;
+mod lora_ft;
+
+pub use eblora::{Eblora, EbloraConfig, Init};
+pub use lora_ft::{Continuation, LoraConfig, LoraFt};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::adapter::{AdapterError, AdapterGrads, Adapters, HostFactors};
+use crate::backend::{Backend, BackendError};
+use crate::gpm::{GpmError, Gradient};
+use crate::model::Site;
+
+/// What a method gets before a task.
+pub struct TaskStart<'a, B: Backend> {
+    /// 0-based number of the task.
+    pub task: usize,
+    /// The model's adaptable layers.
+    pub sites: &'a [Site],
+    /// Number of the model's blocks, for the depth schedule.
+    pub blocks: usize,
+    /// The mean loss gradient of each site over a sample of the task's data, if the method asked for it.
+    pub gradients: Vec<Gradient<B::Scalar>>,
+    /// The adapters of the last task, if they were kept.
+    pub previous: Option<Adapters<B>>,
+    /// Seed of the run; draw from it by streams of your own.
+    pub seed: u64,
+}
+
+/// What becomes of a task's adapters after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// `W ← W + s·U·Vᵀ`, and the adapters are gone.
+    Merge,
+    /// They stay beside the weights and come back in [`TaskStart::previous`].
+    Keep,
+}
+
+/// Size of what a method remembers of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySize {
+    /// The layer's site.
+    pub site: usize,
+    /// Directions in M.
+    pub k: usize,
+    /// Input dimension: k ≤ dim.
+    pub dim: usize,
+    /// Numbers stored for it (the basis, or its complement).
+    pub stored: usize,
+}
+
+/// How far factors are from where a method keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Violation {
+    /// max |XᵀX − I| over the factors.
+    pub orthonormality: f64,
+    /// max |MᵀV|.
+    pub overlap: f64,
+}
+
+/// Why a method could not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MethodError {
+    /// A gradient that is not finite, or a factor that can't be retracted. No adapter was changed by this step.
+    #[error("layer {layer}: {factor}: {source}; the step was not taken (is the learning rate too high?)")]
+    Step {
+        /// Name of the layer.
+        layer: String,
+        /// What was wrong there: the gradient or the retraction of which factor.
+        factor: &'static str,
+        /// Why.
+        source: BackendError,
+    },
+    /// An adapter could not be made.
+    #[error("layer {layer}: {source}")]
+    Adapter {
+        /// Name of the layer.
+        layer: String,
+        /// Why.
+        source: AdapterError,
+    },
+    /// The gradient memory could not be updated; it is as it was.
+    #[error("layer {layer}: {source}")]
+    Memory {
+        /// Name of the layer.
+        layer: String,
+        /// Why.
+        source: GpmError,
+    },
+    /// The trainer gave no gradients to a method that needs them, or a step came before its task.
+    #[error("{0}")]
+    Order(&'static str),
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// A continual adaptation method.
+pub trait Method<B: Backend> {
+    /// Its name in tables and on the command line.
+    fn name(&self) -> &'static str;
+    /// Whether [`TaskStart::gradients`] is needed: it costs a pass over a sample of the data.
+    fn needs_gradients(&self) -> bool;
+    /// Makes the adapters of a task.
+    ///
+    /// # Errors
+    /// When they can't be made.
+    fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError>;
+    /// One optimiser step; `factor` is the learning-rate schedule's. Uses up `grads` as working memory.
+    ///
+    /// # Errors
+    /// When a gradient is not finite: then nothing was changed.
+    fn step(
+        &mut self,
+        backend: &B,
+        adapters: &mut Adapters<B>,
+        grads: &mut AdapterGrads<B>,
+        factor: f64,
+    ) -> Result<(), MethodError>;
+    /// Learns what is to be remembered of the task.
+    ///
+    /// # Errors
+    /// When the memory can't be updated.
+    fn end_task(&mut self, backend: &B) -> Result<After, MethodError>;
+    /// What is remembered, layer by layer.
+    fn memory(&self) -> Vec<MemorySize> {
+        Vec::new()
+    }
+    /// How far these factors are from the method's manifold; `None` for a method without one.
+    fn violation(&self, factors: &[HostFactors<B::Scalar>]) -> Option<Violation> {
+        let _ = factors;
+        None
+    }
+    /// Takes the warnings since the last call: ranks that shrank, layers left out.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Refuses gradients that are not finite before anything is changed.
+fn guard<B: Backend>(
+    backend: &B,
+    adapters: &Adapters<B>,
+    grads: &AdapterGrads<B>,
+    layers: &[String],
+) -> Result<(), MethodError> {
+    for (stack, grads) in adapters.stacks.iter().zip(&grads.stacks) {
+        let tensors =
+            [("gradient of U", Some(&grads.u)), ("gradient of V", Some(&grads.v)), ("gradient of s", grads.s.as_ref())];
+        for (factor, tensor) in tensors {
+            let Some(tensor) = tensor else { continue };
+            backend.guard_finite(tensor).map_err(|source| step_error(layers, &stack.sites, factor, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Names the layer that a batched kernel complained of.
+fn step_error(layers: &[String], sites: &[usize], factor: &'static str, source: BackendError) -> MethodError {
+    match &source {
+        BackendError::NonFinite { item } | BackendError::Manifold { item, .. } => {
+            MethodError::Step { layer: layers[sites[*item]].clone(), factor, source }
+        }
+        _ => source.into(),
+    }
+}

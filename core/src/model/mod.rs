@@ -1,0 +1,155 @@
+//! Models, written once and generic over the [`Backend`](crate::backend::Backend): explicit forward and backward
+//! passes that compute only what training needs, namely gradients through frozen weights and of the adapters, or, in the
+//! gradient pass before a task, what each adapted layer's weight gradient is made of.
+
+mod linear;
+pub mod vit;
+
+pub use linear::Linear;
+
+use alloc::string::String;
+
+use crate::adapter::{AdapterGrads, Adapters};
+use crate::backend::{Backend, BackendError, View};
+
+/// A linear layer that can carry an adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The tensor name of its weight in the model's own file, without `.weight`.
+    pub name: String,
+    /// Output features.
+    pub out: usize,
+    /// Input features.
+    pub inp: usize,
+    /// Index ℓ of its block, for the depth schedule.
+    pub depth: usize,
+}
+
+/// Why a model could not be built or used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Extents that don't fit together.
+    #[error("{what}")]
+    Config {
+        /// What does not fit.
+        what: String,
+    },
+    /// A weight of another shape than the configuration says.
+    #[error("{name}: {got} values where the configuration needs {expected}")]
+    Weight {
+        /// Name of the tensor.
+        name: String,
+        /// Values needed.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// A label outside the head.
+    #[error("label {label} of sample {sample}: the model's head knows labels 0 to {last}")]
+    Label {
+        /// The label.
+        label: u32,
+        /// Index of the sample.
+        sample: usize,
+        /// The largest label.
+        last: usize,
+    },
+    /// More samples than the workspace holds.
+    #[error("a batch of {got} samples in a workspace for {capacity}")]
+    Batch {
+        /// Samples given.
+        got: usize,
+        /// Samples that fit.
+        capacity: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Takes the two factors of each adapted layer's weight gradient, `∂L/∂W = dyᵀ·x`, one batch at a time.
+pub trait WeightGradients<B: Backend> {
+    /// `dy` is n×out, `x` is n×in.
+    fn collect(&mut self, backend: &B, site: usize, dy: View<'_, B::Tensor>, x: View<'_, B::Tensor>);
+}
+
+/// What a backward pass is for.
+pub enum Wanted<'a, B: Backend> {
+    /// Gradients of the adapters.
+    Adapters(&'a Adapters<B>, &'a mut AdapterGrads<B>),
+    /// The factors of the full weight gradients, at every site.
+    Weights(&'a mut dyn WeightGradients<B>),
+}
+
+impl<B: Backend> Wanted<'_, B> {
+    /// Whether a site's gradient is wanted.
+    pub(crate) fn has(&self, site: usize) -> bool {
+        match self {
+            Self::Adapters(adapters, _) => adapters.slot(site).is_some(),
+            Self::Weights(_) => true,
+        }
+    }
+}
+
+/// A classifier with adaptable linear layers, over samples of type [`Model::Samples`].
+///
+/// The order of a training step: [`Model::load`], [`Model::forward`], [`Model::loss`], [`Model::backward`].
+pub trait Model<B: Backend> {
+    /// A set of labelled samples on the host.
+    type Samples: Samples;
+    /// Activations and their gradients for batches up to a fixed size.
+    type Workspace;
+
+    /// The linear layers that can carry an adapter, in the order of the forward pass.
+    fn sites(&self) -> &[Site];
+    /// Largest depth + 1.
+    fn blocks(&self) -> usize;
+    /// Rows of a layer's activations for a batch of so many samples.
+    fn rows(&self, batch: usize) -> usize;
+    /// Room for batches of up to `capacity` samples.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn workspace(&self, backend: &B, capacity: usize) -> Result<Self::Workspace, ModelError>;
+    /// Makes room for the adapters' inner activations; call it whenever the adapters are new.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn attach(&self, backend: &B, work: &mut Self::Workspace, adapters: &Adapters<B>) -> Result<(), ModelError>;
+    /// Moves a batch to the device.
+    ///
+    /// # Errors
+    /// When it doesn't fit the model or the workspace.
+    fn load(
+        &self,
+        backend: &B,
+        work: &mut Self::Workspace,
+        samples: &Self::Samples,
+        batch: &[usize],
+    ) -> Result<(), ModelError>;
+    /// Computes the logits of the loaded batch.
+    fn forward(&self, backend: &B, work: &mut Self::Workspace, adapters: Option<&Adapters<B>>);
+    /// Mean loss of the batch into `loss[index]`, and its gradient for [`Model::backward`].
+    fn loss(&self, backend: &B, work: &mut Self::Workspace, loss: &mut B::Tensor, index: usize);
+    /// Gradients of what is wanted. Needs a [`Model::forward`] with the same adapters and a [`Model::loss`] before it.
+    fn backward(&self, backend: &B, work: &mut Self::Workspace, wanted: &mut Wanted<'_, B>);
+    /// The logits of the loaded batch, batch × [`Model::classes`] and perhaps stale rows behind them.
+    fn logits<'w>(&self, work: &'w Self::Workspace) -> &'w B::Tensor;
+    /// Width of the logits.
+    fn classes(&self) -> usize;
+    /// Adds `s·U·Vᵀ` of every adapter to its weight.
+    fn merge(&mut self, backend: &B, adapters: &Adapters<B>);
+}
+
+/// Labelled samples: what the trainer needs to know of any data set.
+pub trait Samples {
+    /// Number of samples.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Class of sample `i`.
+    fn label(&self, i: usize) -> u32;
+}

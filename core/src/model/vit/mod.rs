@@ -1,0 +1,232 @@
+//! Vision Transformer (Dosovitskiy et al. 2021) as Hugging Face's `ViTForImageClassification`: pre-norm blocks, exact
+//! GELU, class-token or mean pooling, linear or frozen-prototype head. Six adaptable linear layers a block.
+
+mod config;
+mod images;
+mod pass;
+mod workspace;
+
+pub use config::{BlockWeights, Head, LinearWeights, NormWeights, Pooling, Preprocess, VitConfig, VitWeights};
+pub use images::{ImageSet, patchify};
+pub use workspace::VitWorkspace;
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::{Linear, Model, ModelError, Samples, Site, Wanted};
+use crate::Real;
+use crate::adapter::Adapters;
+use crate::backend::Backend;
+
+struct Norm<B: Backend> {
+    gamma: B::Tensor,
+    beta: B::Tensor,
+}
+
+struct Block<B: Backend> {
+    norm1: Norm<B>,
+    query: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    output: Linear<B>,
+    norm2: Norm<B>,
+    fc1: Linear<B>,
+    fc2: Linear<B>,
+}
+
+/// A ViT in device memory. Its weights change only by [`Model::merge`].
+pub struct Vit<B: Backend> {
+    config: VitConfig,
+    sites: Vec<Site>,
+    /// The patch projection without its bias, d×(channels·patch²).
+    patch: B::Tensor,
+    /// tokens×d: positions plus the projection's bias, or plus the class token in its row (whose patch is zero).
+    offsets: B::Tensor,
+    blocks: Vec<Block<B>>,
+    norm: Norm<B>,
+    classifier: B::Tensor,
+    classifier_bias: Option<B::Tensor>,
+}
+
+fn upload<B: Backend>(backend: &B, shape: [usize; 3], values: &[f32], name: &str) -> Result<B::Tensor, ModelError> {
+    let expected = shape.iter().product();
+    if values.len() != expected {
+        return Err(ModelError::Weight { name: name.to_string(), expected, got: values.len() });
+    }
+    let values: Vec<B::Scalar> = values.iter().map(|&x| B::Scalar::of(f64::from(x))).collect();
+    Ok(backend.upload(shape, &values)?)
+}
+
+impl<B: Backend> Vit<B> {
+    /// Moves the weights to the device.
+    ///
+    /// # Errors
+    /// When extents and weights don't fit together, or the device is out of memory.
+    pub fn new(backend: &B, config: &VitConfig, weights: &VitWeights) -> Result<Self, ModelError> {
+        config.check()?;
+        if weights.blocks.len() != config.layers {
+            let what = format!("{} blocks of weights for {} layers", weights.blocks.len(), config.layers);
+            return Err(ModelError::Config { what });
+        }
+        if config.class_token != weights.class_token.is_some() {
+            return Err(ModelError::Config { what: "class token: configuration and weights disagree".into() });
+        }
+        let (d, mlp) = (config.hidden, config.mlp);
+        let mut sites = Vec::new();
+        let norm = |w: &NormWeights, name: &str| {
+            let gamma = upload(backend, [1, 1, d], &w.weight, &format!("{name}.weight"))?;
+            Ok::<_, ModelError>(Norm { gamma, beta: upload(backend, [1, 1, d], &w.bias, &format!("{name}.bias"))? })
+        };
+        let mut linear = |w: &LinearWeights, out: usize, inp: usize, depth: usize| {
+            let weight = upload(backend, [1, out, inp], &w.weight, &format!("{}.weight", w.name))?;
+            let bias = w.bias.as_ref().map(|b| upload(backend, [1, 1, out], b, &format!("{}.bias", w.name)));
+            sites.push(Site { name: w.name.clone(), out, inp, depth });
+            Ok::<_, ModelError>(Linear { weight, bias: bias.transpose()?, site: sites.len() - 1 })
+        };
+        let mut blocks = Vec::with_capacity(config.layers);
+        for (depth, w) in weights.blocks.iter().enumerate() {
+            blocks.push(Block {
+                norm1: norm(&w.norm1, &format!("block {depth}: norm before the attention"))?,
+                query: linear(&w.query, d, d, depth)?,
+                key: linear(&w.key, d, d, depth)?,
+                value: linear(&w.value, d, d, depth)?,
+                output: linear(&w.output, d, d, depth)?,
+                norm2: norm(&w.norm2, &format!("block {depth}: norm before the MLP"))?,
+                fc1: linear(&w.fc1, mlp, d, depth)?,
+                fc2: linear(&w.fc2, d, mlp, depth)?,
+            });
+        }
+        let patch = upload(backend, [1, d, config.patch_values()], &weights.patch.weight, &weights.patch.name)?;
+        Ok(Self {
+            patch,
+            offsets: upload(backend, [1, config.tokens(), d], &offsets(config, weights)?, "position embeddings")?,
+            blocks,
+            norm: norm(&weights.norm, "final norm")?,
+            classifier: upload(backend, [1, config.classes, d], &weights.classifier.weight, "classifier.weight")?,
+            classifier_bias: match &weights.classifier.bias {
+                Some(bias) => Some(upload(backend, [1, 1, config.classes], bias, "classifier.bias")?),
+                None => None,
+            },
+            sites,
+            config: config.clone(),
+        })
+    }
+
+    /// Its extents.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+}
+
+/// What is added to each token after the projection: its position, and the projection's bias or the class token.
+fn offsets(config: &VitConfig, weights: &VitWeights) -> Result<Vec<f32>, ModelError> {
+    let d = config.hidden;
+    let check = |name: &str, got: usize, expected: usize| {
+        if got == expected { Ok(()) } else { Err(ModelError::Weight { name: name.to_string(), expected, got }) }
+    };
+    check("position embeddings", weights.position.len(), config.tokens() * d)?;
+    if let Some(bias) = &weights.patch.bias {
+        check("patch projection bias", bias.len(), d)?;
+    }
+    if let Some(token) = &weights.class_token {
+        check("class token", token.len(), d)?;
+    }
+    let mut offsets = weights.position.clone();
+    for (t, row) in offsets.chunks_mut(d).enumerate() {
+        let add = match &weights.class_token {
+            Some(token) if t == 0 => Some(token),
+            _ => weights.patch.bias.as_ref(),
+        };
+        row.iter_mut().zip(add.into_iter().flatten()).for_each(|(x, &a)| *x += a);
+    }
+    Ok(offsets)
+}
+
+impl<B: Backend> Model<B> for Vit<B> {
+    type Samples = ImageSet;
+    type Workspace = VitWorkspace<B>;
+
+    fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    fn blocks(&self) -> usize {
+        self.config.layers
+    }
+
+    fn rows(&self, batch: usize) -> usize {
+        batch * self.config.tokens()
+    }
+
+    fn workspace(&self, backend: &B, capacity: usize) -> Result<Self::Workspace, ModelError> {
+        Ok(VitWorkspace::new(backend, &self.config, capacity)?)
+    }
+
+    fn attach(&self, backend: &B, work: &mut Self::Workspace, adapters: &Adapters<B>) -> Result<(), ModelError> {
+        Ok(work.attach(backend, self, adapters)?)
+    }
+
+    fn load(
+        &self,
+        backend: &B,
+        work: &mut Self::Workspace,
+        samples: &ImageSet,
+        batch: &[usize],
+    ) -> Result<(), ModelError> {
+        if batch.len() > work.capacity {
+            return Err(ModelError::Batch { got: batch.len(), capacity: work.capacity });
+        }
+        let (image, config) = ((samples.channels, samples.height, samples.width), &self.config);
+        if image != (config.channels, config.image, config.image) {
+            let (c, h, w) = image;
+            let (mc, ms) = (config.channels, config.image);
+            return Err(ModelError::Config {
+                what: format!("images of {c}×{h}×{w} for a model of {mc}×{ms}×{ms}")
+            });
+        }
+        let per_image = config.tokens() * config.patch_values();
+        for (i, &sample) in batch.iter().enumerate() {
+            let label = samples.label(sample);
+            if label as usize >= config.classes {
+                return Err(ModelError::Label { label, sample, last: config.classes - 1 });
+            }
+            work.staged_labels[i] = label;
+            patchify(&mut work.staging[i * per_image..][..per_image], samples.image(sample), config);
+        }
+        backend.write(&mut work.patches, &work.staging[..batch.len() * per_image])?;
+        backend.write_labels(&mut work.labels, &work.staged_labels[..batch.len()])?;
+        work.batch = batch.len();
+        Ok(())
+    }
+
+    fn forward(&self, backend: &B, work: &mut Self::Workspace, adapters: Option<&Adapters<B>>) {
+        self.run_forward(backend, work, adapters);
+    }
+
+    fn loss(&self, backend: &B, work: &mut Self::Workspace, loss: &mut B::Tensor, index: usize) {
+        self.run_loss(backend, work, loss, index);
+    }
+
+    fn backward(&self, backend: &B, work: &mut Self::Workspace, wanted: &mut Wanted<'_, B>) {
+        self.run_backward(backend, work, wanted);
+    }
+
+    fn logits<'w>(&self, work: &'w Self::Workspace) -> &'w B::Tensor {
+        &work.logits
+    }
+
+    fn classes(&self) -> usize {
+        self.config.classes
+    }
+
+    fn merge(&mut self, backend: &B, adapters: &Adapters<B>) {
+        for block in &mut self.blocks {
+            for linear in
+                [&mut block.query, &mut block.key, &mut block.value, &mut block.output, &mut block.fc1, &mut block.fc2]
+            {
+                linear.merge(backend, adapters);
+            }
+        }
+    }
+}

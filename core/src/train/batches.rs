@@ -1,0 +1,85 @@
+//! The order of training samples: seeded, and the same for every method.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::random::Random;
+
+/// Batches of a task in shuffled epochs; a last incomplete batch of an epoch is left out.
+///
+/// ```
+/// use eblora_core::train::BatchOrder;
+/// let mut order = BatchOrder::new(0, 1, 10, 4);
+/// let (first, second) = (order.next_batch().to_vec(), order.next_batch().to_vec());
+/// assert!(first.iter().all(|i| *i < 10 && !second.contains(i)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct BatchOrder {
+    rng: Random,
+    order: Vec<usize>,
+    batch: usize,
+    next: usize,
+}
+
+impl BatchOrder {
+    /// The order for `samples` samples of task number `task`; batches are of `batch` samples, or of all where there are
+    /// fewer.
+    pub fn new(seed: u64, task: usize, samples: usize, batch: usize) -> Self {
+        let mut rng = Random::new(seed, &format!("batches/{task}"));
+        Self { order: rng.permutation(samples), rng, batch: batch.clamp(1, samples.max(1)), next: 0 }
+    }
+
+    /// The next batch; empty only where there is no sample at all.
+    pub fn next_batch(&mut self) -> &[usize] {
+        if self.next + self.batch > self.order.len() {
+            self.rng.shuffle(&mut self.order);
+            self.next = 0;
+        }
+        let batch = &self.order[self.next..(self.next + self.batch).min(self.order.len())];
+        self.next += self.batch;
+        batch
+    }
+}
+
+/// `share` of `0..samples` (at least one), evenly spaced from a seeded offset.
+pub(super) fn evenly_spaced(seed: u64, task: usize, samples: usize, share: f64) -> Vec<usize> {
+    if samples == 0 {
+        return Vec::new();
+    }
+    let wanted = (libm::ceil(share * samples as f64) as usize).clamp(1, samples);
+    let offset = Random::new(seed, &format!("gradient sample/{task}")).below(samples);
+    (0..wanted).map(|i| (offset + i * samples / wanted) % samples).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_visits_each_sample_at_most_once() {
+        let mut order = BatchOrder::new(3, 0, 103, 10);
+        let mut seen: Vec<usize> = (0..10).flat_map(|_| order.next_batch().to_vec()).collect();
+        seen.sort_unstable();
+        let before = seen.len();
+        seen.dedup();
+        assert_eq!((seen.len(), before), (100, 100));
+    }
+
+    #[test]
+    fn small_sets_and_large_batches_work() {
+        assert_eq!(BatchOrder::new(0, 0, 3, 10).next_batch().len(), 3);
+        assert!(BatchOrder::new(0, 0, 0, 10).next_batch().is_empty());
+    }
+
+    #[test]
+    fn evenly_spaced_samples_are_distinct() {
+        for (n, share) in [(1, 0.2), (7, 0.5), (100, 0.2), (10, 1.0)] {
+            let mut sample = evenly_spaced(9, 2, n, share);
+            let wanted = ((share * n as f64).ceil() as usize).max(1);
+            sample.sort_unstable();
+            sample.dedup();
+            assert_eq!(sample.len(), wanted);
+            assert!(sample.iter().all(|&i| i < n));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a run leaves behind.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::metrics::AccuracyMatrix;
+
+/// Singular values of one layer's update at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpectrumPoint {
+    /// 0-based task.
+    pub task: usize,
+    /// Steps taken in it.
+    pub step: usize,
+    /// The layer's site.
+    pub site: usize,
+    /// Singular values of `ΔW`, descending.
+    pub sigma: Vec<f64>,
+}
+
+/// Size of one layer's gradient memory after a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPoint {
+    /// 0-based task.
+    pub task: usize,
+    /// The layer's site.
+    pub site: usize,
+    /// Directions in M.
+    pub k: usize,
+    /// Input dimension.
+    pub dim: usize,
+    /// Numbers stored.
+    pub stored: usize,
+}
+
+/// All that was measured while one method went through the tasks.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// The method's name.
+    pub method: String,
+    /// Accuracies in per cent: the zero-shot row, then a row after each task.
+    pub accuracy: AccuracyMatrix,
+    /// Training loss of every step, task by task.
+    pub losses: Vec<Vec<f64>>,
+    /// Spectra over training.
+    pub spectra: Vec<SpectrumPoint>,
+    /// Growth of M.
+    pub memory: Vec<MemoryPoint>,
+    /// Largest |XᵀX − I| of a factor at any audit; 0 for methods off the manifold.
+    pub orthonormality: f64,
+    /// Largest |MᵀV| at any audit.
+    pub overlap: f64,
+    /// Numbers trained in a task.
+    pub trainable_parameters: usize,
+    /// Warnings, in order.
+    pub warnings: Vec<String>,
+}
