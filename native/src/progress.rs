@@ -50,7 +50,7 @@ pub enum Event<'a> {
 }
 
 /// Takes the events of a run.
-pub trait ProgressSink {
+pub trait ProgressSink: Send {
     /// Called as things happen; must return quickly.
     fn report(&mut self, event: Event<'_>);
 }
@@ -119,14 +119,14 @@ pub struct Lines<W> {
     out: W,
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Write + Send> Lines<W> {
     /// Writes to `out`; what cannot be written is dropped.
     pub fn new(out: W) -> Self {
         Self { place: Place::default(), out }
     }
 }
 
-impl<W: Write> ProgressSink for Lines<W> {
+impl<W: Write + Send> ProgressSink for Lines<W> {
     fn report(&mut self, event: Event<'_>) {
         self.place.follow(event);
         // Progress is no reason to stop: a closed pipe is ignored.

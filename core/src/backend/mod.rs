@@ -130,6 +130,16 @@ pub struct AdamWStep {
     pub step: u32,
 }
 
+/// Which GELU (Hendrycks & Gimpel 2016).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Gelu {
+    /// `x·Φ(x)`.
+    #[default]
+    Exact,
+    /// `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
+    Tanh,
+}
+
 /// Extents of a multi-head attention over a batch of equally long sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -240,10 +250,10 @@ pub trait Backend {
         stats: &Self::Tensor,
         gamma: &Self::Tensor,
     );
-    /// `y = x·Φ(x)`, the exact (erf) GELU.
-    fn gelu(&self, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
-    /// `dx = dx∘(Φ(x) + x·φ(x))`, in place.
-    fn gelu_backward(&self, dx: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
+    /// `y = gelu(x)`.
+    fn gelu(&self, kind: Gelu, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
+    /// `dx = dx∘gelu'(x)`, in place.
+    fn gelu_backward(&self, kind: Gelu, dx: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
     /// Multi-head attention `o = softmax(q·kᵀ/√dh)·v` per head; `probabilities` (\[batch·heads, tokens, tokens\]) is
     /// kept for the backward pass.
     fn attention(

@@ -11,15 +11,20 @@ pub use gradient::{GradientKind, GradientPass};
 pub use record::{MemoryPoint, RunRecord, SpectrumPoint};
 pub use trainer::{GradientOrigin, Observer, Progress, Silent, TrainConfig, TrainError, Trainer};
 
-use alloc::string::String;
-
 /// One task: a name, what is trained on, and what is measured on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Task<S> {
-    /// Name in tables and reports.
-    pub name: String,
+#[derive(Debug)]
+pub struct Task<'a, S> {
+    /// Name in messages.
+    pub name: &'a str,
     /// Training samples.
-    pub train: S,
+    pub train: &'a S,
     /// Samples that accuracies are measured on: a test or a validation split.
-    pub test: S,
+    pub test: &'a S,
 }
+
+impl<S> Clone for Task<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S> Copy for Task<'_, S> {}

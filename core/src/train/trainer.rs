@@ -79,6 +79,11 @@ pub enum Progress<'a> {
         /// Tasks to measure.
         total: usize,
     },
+    /// A task began.
+    Task {
+        /// 0-based task.
+        task: usize,
+    },
     /// The gradient pass of a task began.
     Gradient {
         /// 0-based task.
@@ -202,11 +207,11 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     pub async fn run(
         &mut self,
         method: &mut dyn Method<B>,
-        tasks: &[Task<M::Samples>],
+        tasks: &[Task<'_, M::Samples>],
         observer: &mut dyn Observer,
     ) -> Result<RunRecord, TrainError> {
         for task in tasks {
-            let refuse = |what| Err(TrainError::Task { task: task.name.clone(), what });
+            let refuse = |what| Err(TrainError::Task { task: task.name.to_string(), what });
             if task.train.is_empty() {
                 return refuse("no training samples");
             }
@@ -229,6 +234,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         };
         let mut kept = None;
         for (index, task) in tasks.iter().enumerate() {
+            observer.progress(Progress::Task { task: index });
             kept = self.learn(method, index, task, kept, &mut record, observer).await?;
             let row = self.evaluate(tasks, kept.as_ref(), Some(index), observer).await?;
             observer.progress(Progress::Learnt { task: index, accuracy: &row });
@@ -242,16 +248,13 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         &mut self,
         method: &mut dyn Method<B>,
         index: usize,
-        task: &Task<M::Samples>,
+        task: &Task<'_, M::Samples>,
         previous: Option<Adapters<B>>,
         record: &mut RunRecord,
         observer: &mut dyn Observer,
     ) -> Result<Option<Adapters<B>>, TrainError> {
-        let failed = |step| {
-            let task = task.name.clone();
-            move |source| TrainError::Method { task: task.clone(), step, source }
-        };
-        let unfit = |source| TrainError::Model { task: task.name.clone(), source };
+        let failed = |step| move |source| TrainError::Method { task: task.name.to_string(), step, source };
+        let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
         let gradients = if method.needs_gradients() {
             observer.progress(Progress::Gradient { task: index });
             self.gradients(index, task).await?
@@ -273,7 +276,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let mut losses = b.zeros([1, config.steps.max(1), 1])?;
         let mut order = BatchOrder::new(config.seed, index, task.train.len(), config.batch);
         for step in 0..config.steps {
-            self.model.load(b, &mut self.work, &task.train, order.next_batch()).map_err(unfit)?;
+            self.model.load(b, &mut self.work, task.train, order.next_batch()).map_err(unfit)?;
             self.model.forward(b, &mut self.work, Some(&adapters));
             self.model.loss(b, &mut self.work, &mut losses, step);
             self.model.backward(b, &mut self.work, &mut Wanted::Adapters(&adapters, &mut grads));
@@ -308,17 +311,17 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     async fn gradients(
         &mut self,
         index: usize,
-        task: &Task<M::Samples>,
+        task: &Task<'_, M::Samples>,
     ) -> Result<Vec<crate::gpm::Gradient<B::Scalar>>, TrainError> {
         let (b, config) = (self.backend, &self.config);
         let model = self.base.as_ref().unwrap_or(&self.model);
-        let unfit = |source| TrainError::Model { task: task.name.clone(), source };
+        let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
         let sample = evenly_spaced(config.seed, index, task.train.len(), config.gradient_share);
         let rows = model.rows(config.batch);
         let mut pass = GradientPass::new(b, model.sites(), config.gradient_kind, rows, config.seed)?;
         let mut loss = b.zeros([1, 1, 1])?;
         for batch in sample.chunks(config.batch.max(1)) {
-            model.load(b, &mut self.work, &task.train, batch).map_err(unfit)?;
+            model.load(b, &mut self.work, task.train, batch).map_err(unfit)?;
             model.forward(b, &mut self.work, None);
             model.loss(b, &mut self.work, &mut loss, 0);
             pass.set_weight(batch.len() as f64 / sample.len() as f64);
@@ -329,7 +332,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
 
     async fn evaluate(
         &mut self,
-        tasks: &[Task<M::Samples>],
+        tasks: &[Task<'_, M::Samples>],
         adapters: Option<&Adapters<B>>,
         task: Option<usize>,
         observer: &mut dyn Observer,
@@ -337,8 +340,8 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let mut row = Vec::with_capacity(tasks.len());
         for (done, measured) in tasks.iter().enumerate() {
             observer.progress(Progress::Evaluating { task, done, total: tasks.len() });
-            let accuracy = self.accuracy(&measured.test, adapters).await;
-            row.push(accuracy.map_err(|source| TrainError::Model { task: measured.name.clone(), source })?);
+            let accuracy = self.accuracy(measured.test, adapters).await;
+            row.push(accuracy.map_err(|source| TrainError::Model { task: measured.name.to_string(), source })?);
         }
         Ok(row)
     }

@@ -9,14 +9,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::Error;
-use crate::demo::DemoError;
 use args::{Cli, Verb};
 
-/// Exit code of an error that the user can mend; clap's own is the same.
+/// Exit code of any error, clap's own included.
 const USER_ERROR: u8 = 2;
-/// Exit code of any other error.
-const FAILURE: u8 = 1;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -31,15 +27,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nobody may be listening; the exit code still tells.
             let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(USER_ERROR)
         }
-    }
-}
-
-fn exit_code(error: &Error) -> u8 {
-    match error {
-        Error::Demo(DemoError::NotWired) => FAILURE,
-        _ => USER_ERROR,
     }
 }
 

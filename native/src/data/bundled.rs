@@ -6,7 +6,7 @@ use crate::formats::safetensors::Tensors;
 use crate::model::vit_config::{Preprocess, VitConfigFile};
 use crate::model::vit_folder::VitFolder;
 
-use super::images::ImageSet;
+use eblora_core::model::vit::ImageSet;
 
 macro_rules! asset {
     ($path:literal) => {

@@ -1,9 +1,9 @@
 //! The vision sequence "mix": five tasks, one label space (digits 0–9, clothes 10–19).
 
 use super::bundled::{self, Source};
-use super::images::ImageSet;
 use super::transform;
 use crate::Error;
+use eblora_core::model::vit::ImageSet;
 
 /// One task of a sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,18 +1,19 @@
 //! The demo: one model taken through a sequence of tasks by several methods with the same budget and data order.
 
 pub mod config;
+mod methods;
+mod run;
 
 use std::path::PathBuf;
 
+use eblora_core::metrics::MetricError;
+use eblora_core::model::ModelError;
+use eblora_core::train::TrainError;
 use thiserror::Error;
 
 pub use config::{DemoConfig, GradientAt, MethodName, Rates, Split};
-
-use crate::Error;
-use crate::data::mix::Task;
-use crate::model::vit_folder::VitFolder;
-use crate::progress::ProgressSink;
-use crate::report::result::DemoResult;
+pub use methods::method;
+pub use run::run;
 
 /// Why the demo could not run.
 #[derive(Debug, Error)]
@@ -78,20 +79,31 @@ pub enum DemoError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// This build has no trainer.
-    #[error("training is not yet wired into this build")]
-    NotWired,
-}
-
-/// Runs every method of `config` over `tasks`, starting from the model in `folder`.
-///
-/// Checks the settings first ([`DemoConfig::check`]). All accuracies are in per cent, on the split of `config`.
-pub fn run(
-    config: &DemoConfig,
-    tasks: &[Task],
-    folder: &VitFolder,
-    _progress: &mut dyn ProgressSink,
-) -> Result<DemoResult, Error> {
-    config.check(tasks, folder)?;
-    Err(DemoError::NotWired.into())
+    /// The thread pool could not be made.
+    #[error("cannot start {threads} threads: {source}; choose fewer with --threads")]
+    Threads {
+        /// Threads wanted.
+        threads: usize,
+        /// What the system says.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// The base's weights and extents do not fit together.
+    #[error("the base {base}: {source}")]
+    Model {
+        /// The base.
+        base: String,
+        /// Why.
+        source: ModelError,
+    },
+    /// A method could not go on.
+    #[error("{method}: {source}")]
+    Train {
+        /// The method.
+        method: MethodName,
+        /// Why and where.
+        source: TrainError,
+    },
+    /// A measurement that makes no sense.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
 }

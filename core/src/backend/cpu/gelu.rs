@@ -1,10 +1,10 @@
-//! The exact (erf) GELU and its derivative.
+//! GELU, exact or by tanh, and its derivative.
 
 use super::simd::vectorized;
 use super::tensor::{CpuTensor, same};
 use super::threads::{block_rows, for_each_block};
 use crate::Real;
-use crate::backend::{View, ViewMut};
+use crate::backend::{Gelu, View, ViewMut};
 
 const BLOCK_ROWS_WORK: usize = 16_384;
 
@@ -29,27 +29,66 @@ fn each_row<T: Real>(
     });
 }
 
-/// `y = x·Φ(x)`.
-pub fn gelu<T: Real>(y: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
-    each_row(
-        "gelu",
-        y,
-        x,
-        #[inline(always)]
-        |_, x| x * x.normal_kernel().0,
-    );
+/// `u = √(2/π)·(x + c·x³)`, `tanh u`, and `du/dx`.
+#[inline(always)]
+fn tanh_parts<T: Real>(x: T) -> (T, T) {
+    let (root, cubic, one, two) = (T::of(0.797_884_560_802_865_4), T::of(0.044_715), T::one(), T::of(2.0));
+    let u = root * (x + cubic * x * x * x);
+    let tanh = one - two / (one + (two * u).exp_kernel());
+    (tanh, root * (one + T::of(3.0) * cubic * x * x))
 }
 
-/// `dx = dx∘(Φ(x) + x·φ(x))`.
-pub fn gelu_backward<T: Real>(dx: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
-    each_row(
-        "gelu_backward",
-        dx,
-        x,
-        #[inline(always)]
-        |dy, x| {
+/// `y = gelu(x)`.
+pub fn gelu<T: Real>(kind: Gelu, y: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
+    let half = T::of(0.5);
+    match kind {
+        Gelu::Exact => each_row("gelu", y, x, |_, x| x * x.normal_kernel().0),
+        Gelu::Tanh => each_row("gelu", y, x, |_, x| half * x * (T::one() + tanh_parts(x).0)),
+    }
+}
+
+/// `dx = dx∘gelu'(x)`: `Φ(x) + x·φ(x)`, or `(1 + t)/2 + x·(1 − t²)·u'/2`.
+pub fn gelu_backward<T: Real>(kind: Gelu, dx: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
+    let half = T::of(0.5);
+    match kind {
+        Gelu::Exact => each_row("gelu_backward", dx, x, |dy, x| {
             let (cdf, pdf) = x.normal_kernel();
             dy * (cdf + x * pdf)
-        },
-    );
+        }),
+        Gelu::Tanh => each_row("gelu_backward", dx, x, |dy, x| {
+            let (t, slope) = tanh_parts(x);
+            dy * half * (T::one() + t + x * (T::one() - t * t) * slope)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, Cpu};
+
+    #[test]
+    fn derivatives_are_those_of_the_values() {
+        let cpu = Cpu::<f64>::new();
+        let xs: alloc::vec::Vec<f64> = (-40..=40).map(|i| f64::from(i) / 8.0).collect();
+        let at = |kind, shift: f64| {
+            let x = cpu.upload([1, 1, 81], &xs.iter().map(|x| x + shift).collect::<alloc::vec::Vec<_>>()).unwrap();
+            let mut y = cpu.zeros([1, 1, 81]).unwrap();
+            gelu(kind, ViewMut::all(&mut y), View::all(&x));
+            y.data
+        };
+        for kind in [Gelu::Exact, Gelu::Tanh] {
+            let x = cpu.upload([1, 1, 81], &xs).unwrap();
+            let mut dx = cpu.upload([1, 1, 81], &[1.0; 81]).unwrap();
+            gelu_backward(kind, ViewMut::all(&mut dx), View::all(&x));
+            let (up, down) = (at(kind, 1e-5), at(kind, -1e-5));
+            for i in 0..81 {
+                let slope = (up[i] - down[i]) / 2e-5;
+                assert!((dx.data[i] - slope).abs() < 1e-9, "{kind:?} at {}: {} and {slope}", xs[i], dx.data[i]);
+            }
+        }
+        let apart =
+            at(Gelu::Exact, 0.0).iter().zip(at(Gelu::Tanh, 0.0)).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+        assert!(apart > 1e-5 && apart < 1e-3, "the approximation is {apart} off");
+    }
 }

@@ -26,7 +26,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use super::{AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Shaped, View, ViewMut};
+use super::{AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Gelu, Shaped, View, ViewMut};
 use crate::Real;
 use crate::gpm::Subspace;
 use crate::manifold::{Retraction, TangentMap};
@@ -161,12 +161,12 @@ impl<T: Real> Backend for Cpu<T> {
         layer_norm::layer_norm_backward(dx, dy, x, stats, gamma);
     }
 
-    fn gelu(&self, y: Dst<'_, T>, x: Src<'_, T>) {
-        gelu::gelu(y, x);
+    fn gelu(&self, kind: Gelu, y: Dst<'_, T>, x: Src<'_, T>) {
+        gelu::gelu(kind, y, x);
     }
 
-    fn gelu_backward(&self, dx: Dst<'_, T>, x: Src<'_, T>) {
-        gelu::gelu_backward(dx, x);
+    fn gelu_backward(&self, kind: Gelu, dx: Dst<'_, T>, x: Src<'_, T>) {
+        gelu::gelu_backward(kind, dx, x);
     }
 
     fn attention(

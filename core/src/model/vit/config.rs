@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::backend::Gelu;
 use crate::model::ModelError;
 
 /// How the final hidden states become one feature vector.
@@ -48,6 +49,8 @@ pub struct VitConfig {
     pub classes: usize,
     /// ε of the layer norms.
     pub layer_norm_epsilon: f64,
+    /// The activation of the MLP.
+    pub gelu: Gelu,
     /// Whether a class token stands before the patches.
     pub class_token: bool,
     /// Pooling of the final states.

@@ -63,7 +63,7 @@ impl<B: Backend> Vit<B> {
             let (norm, x) = (&block.norm2, rows(&act.middle, n));
             b.layer_norm(rows_mut(&mut act.norm2, n), &mut act.stats2, x, &norm.gamma, &norm.beta, epsilon);
             block.fc1.forward(b, rows_mut(&mut act.up, n), rows(&act.norm2, n), false, adapters, &mut z[FC1]);
-            b.gelu(rows_mut(&mut act.active, n), rows(&act.up, n));
+            b.gelu(self.config.gelu, rows_mut(&mut act.active, n), rows(&act.up, n));
             b.copy(rows_mut(after, n), rows(&act.middle, n));
             block.fc2.forward(b, rows_mut(after, n), rows(&act.active, n), true, adapters, &mut z[FC2]);
         }
@@ -149,7 +149,7 @@ impl<B: Backend> Vit<B> {
         if first == FC2 {
             return;
         }
-        b.gelu_backward(rows_mut(&mut work.d_mlp, n), rows(&act.up, n));
+        b.gelu_backward(self.config.gelu, rows_mut(&mut work.d_mlp, n), rows(&act.up, n));
         let (dy, x) = (rows(&work.d_mlp, n), rows(&act.norm2, n));
         let dx = (first < FC1).then(|| (rows_mut(&mut work.d_inner, n), false));
         block.fc1.backward(b, dx, dy, x, wanted, Inner { z: &mut z[FC1], dz });
