@@ -4,7 +4,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::simd::{sum, sum2, vectorized};
-use super::tensor::{CpuTensor, same};
+use super::tensor::{CpuTensor, row_major_mut, same};
 use super::threads::{block_rows, for_each_block2};
 use crate::Real;
 use crate::backend::{AttentionShape, View, ViewMut};
@@ -22,7 +22,7 @@ fn head_of<'a, T: Real>(x: View<'a, CpuTensor<T>>, first: usize, head: usize, sh
 fn head_of_mut<T: Real>(seq: &mut [T], head: usize, dh: usize, stride: usize, tokens: usize) -> MatMut<'_, T> {
     let from = head * dh;
     let len = (tokens - 1) * stride + dh;
-    MatMut::from_row_major_slice_with_stride_mut(&mut seq[from..from + len], tokens, dh, stride)
+    row_major_mut(&mut seq[from..from + len], tokens, dh, stride)
 }
 
 fn softmax_row<T: Real>(row: &mut [T]) {

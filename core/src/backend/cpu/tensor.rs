@@ -72,15 +72,41 @@ impl<'a, T: Real> ViewMut<'a, CpuTensor<T>> {
     }
 }
 
+/// A row-major matrix with a row stride.
+///
+/// Not `MatMut::from_row_major_slice_with_stride_mut`: in faer 0.24.4 that one swaps the two strides and so writes out of
+/// bounds.
+pub(super) fn row_major_mut<T>(values: &mut [T], rows: usize, cols: usize, stride: usize) -> MatMut<'_, T> {
+    MatMut::from_column_major_slice_with_stride_mut(values, cols, rows, stride).transpose_mut()
+}
+
 /// A block of rows with this stride as a faer matrix.
 pub(super) fn block_matrix<T: Real>(block: &mut [T], cols: usize, stride: usize) -> MatMut<'_, T> {
     let rows = if cols == 0 { 0 } else { (block.len() - cols) / stride + 1 };
     let len = span(rows, cols, stride);
-    MatMut::from_row_major_slice_with_stride_mut(&mut block[..len], rows, cols, stride.max(cols))
+    row_major_mut(&mut block[..len], rows, cols, stride.max(cols))
 }
 
 /// Checks the shapes of two operands.
 #[track_caller]
 pub(super) fn same(op: &str, a: (usize, usize), b: (usize, usize)) {
     assert!(a == b, "{op}: shapes {}×{} and {}×{} differ", a.0, a.1, b.0, b.1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strided_blocks_write_their_own_places_only() {
+        let mut values = [0.0_f32; 11];
+        let mut m = block_matrix(&mut values, 2, 4);
+        assert_eq!(m.shape(), (3, 2));
+        for i in 0..3 {
+            for j in 0..2 {
+                m[(i, j)] = (10 * i + j + 1) as f32;
+            }
+        }
+        assert_eq!(values, [1.0, 2.0, 0.0, 0.0, 11.0, 12.0, 0.0, 0.0, 21.0, 22.0, 0.0]);
+    }
 }
