@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::bench::BenchError;
 use crate::demo::DemoError;
 use crate::formats::atomic::WriteError;
 use crate::formats::idx::IdxError;
@@ -32,6 +33,9 @@ pub enum Error {
     /// A `result.json`.
     #[error(transparent)]
     Result(#[from] ResultError),
+    /// The benchmark.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// The demo's settings, or the demo itself.
     #[error(transparent)]
     Demo(#[from] DemoError),

@@ -6,6 +6,7 @@
 //! | [`model`] | Hugging Face ViT folders as plain data |
 //! | [`data`] | images, transforms, the bundled sequence of tasks and base model |
 //! | [`demo`] | the run: settings in, result out |
+//! | [`bench`] | the training step, timed |
 //! | [`report`] | `result.json`, the table, the HTML page and its figures |
 //! | [`progress`], [`memory`] | what a run says and needs while it goes on |
 //! | [`cli`] | the `eblora` command |
@@ -13,6 +14,7 @@
 //! The numerics are in `eblora_core`.
 #![deny(missing_docs)]
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod demo;

@@ -21,8 +21,23 @@ pub struct Cli {
 pub enum Verb {
     /// Take a vision transformer through five tasks, with and without EBLoRA, and report what it remembers.
     Demo(DemoArgs),
+    /// Time the training step of LoRA and EBLoRA on this machine.
+    Bench(BenchArgs),
     /// Make table, page and picture again from a result.json.
     Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Numbers of threads to measure with.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2", value_parser = threads)]
+    pub threads: Vec<usize>,
+    /// Steps measured of each kind.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
+    pub repeats: usize,
+    /// Write the figures as JSON to this file; `-`: to standard output, instead of the table.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The command line: parses, runs a verb, turns an error into one message and an exit code.
 
 mod args;
+mod bench;
 mod demo;
 mod report;
 
@@ -19,6 +20,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Some(Verb::Demo(args)) => demo::run(&args),
+        Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Report(args)) => report::run(&args),
         None => demo::run(&cli.demo),
     };

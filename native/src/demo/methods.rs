@@ -6,7 +6,10 @@ use eblora_core::method::{Eblora, EbloraConfig, LoraConfig, LoraFt, Method};
 use super::{DemoConfig, MethodName};
 
 /// The method called `name`, with the settings of `config`.
-pub fn method<B: Backend + 'static>(name: MethodName, config: &DemoConfig) -> Box<dyn Method<B>> {
+pub fn method<B>(name: MethodName, config: &DemoConfig) -> Box<dyn Method<B> + Send>
+where
+    B: Backend<Tensor: Send, Subspaces: Send, Scratch: Send> + 'static,
+{
     match name {
         MethodName::LoraFt => Box::new(LoraFt::new(lora(config))),
         MethodName::Ebo => Box::new(Eblora::new(eblora(config).ebo())),
