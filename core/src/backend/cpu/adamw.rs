@@ -14,11 +14,14 @@ pub fn adamw<T: Real>(grad: &mut CpuTensor<T>, m: &mut CpuTensor<T>, v: &mut Cpu
     let rate = T::of(-step.rate / (1.0 - libm::pow(step.beta1, f64::from(step.step))));
     let root = T::of(1.0 / libm::sqrt(1.0 - libm::pow(step.beta2, f64::from(step.step))));
     let epsilon = T::of(step.epsilon);
-    vectorized(|| {
-        for ((g, m), v) in grad.data.iter_mut().zip(m.data.iter_mut()).zip(v.data.iter_mut()) {
-            *m = b1 * *m + c1 * *g;
-            *v = b2 * *v + c2 * *g * *g;
-            *g = rate * *m / (v.sqrt() * root + epsilon);
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for ((g, m), v) in grad.data.iter_mut().zip(m.data.iter_mut()).zip(v.data.iter_mut()) {
+                *m = b1 * *m + c1 * *g;
+                *v = b2 * *v + c2 * *g * *g;
+                *g = rate * *m / (v.sqrt() * root + epsilon);
+            }
+        },
+    );
 }

@@ -25,6 +25,7 @@ fn head_of_mut<T: Real>(seq: &mut [T], head: usize, dh: usize, stride: usize, to
     row_major_mut(&mut seq[from..from + len], tokens, dh, stride)
 }
 
+#[inline(always)]
 fn softmax_row<T: Real>(row: &mut [T]) {
     let max = row.iter().fold(row[0], |m, &x| if x > m { x } else { m });
     row.iter_mut().for_each(|x| *x = (*x - max).exp_kernel());
@@ -63,7 +64,14 @@ pub fn attention<T: Real>(
                     let mut scores = MatMut::from_row_major_slice_mut(p, tokens, tokens);
                     let kt = head_of(k, first, head, shape).transpose();
                     matmul(scores.as_mut(), Accum::Replace, head_of(q, first, head, shape), kt, scale, Par::Seq);
-                    vectorized(|| p.chunks_exact_mut(tokens).for_each(softmax_row));
+                    vectorized(
+                        #[inline(always)]
+                        || {
+                            for row in p.chunks_exact_mut(tokens) {
+                                softmax_row(row);
+                            }
+                        },
+                    );
                     let p = MatRef::from_row_major_slice(p, tokens, tokens);
                     let o = head_of_mut(o, head, dh, stride, tokens);
                     matmul(o, Accum::Replace, p, head_of(v, first, head, shape), T::one(), Par::Seq);
@@ -105,12 +113,15 @@ pub fn attention_backward<T: Real>(
             matmul(dv, Accum::Replace, p.transpose(), d_o, T::one(), Par::Seq);
             let dp = MatMut::from_row_major_slice_mut(ds, tokens, tokens);
             matmul(dp, Accum::Replace, d_o, head_of(v, first, head, shape).transpose(), T::one(), Par::Seq);
-            vectorized(|| {
-                for (ds, p) in ds.chunks_exact_mut(tokens).zip(p_values.chunks_exact(tokens)) {
-                    let mean = sum2(ds, p, |d, p| d * p);
-                    ds.iter_mut().zip(p).for_each(|(d, &p)| *d = p * (*d - mean));
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (ds, p) in ds.chunks_exact_mut(tokens).zip(p_values.chunks_exact(tokens)) {
+                        let mean = sum2(ds, p, |d, p| d * p);
+                        ds.iter_mut().zip(p).for_each(|(d, &p)| *d = p * (*d - mean));
+                    }
+                },
+            );
             let ds = MatRef::from_row_major_slice(ds, tokens, tokens);
             let dq = head_of_mut(dq, head, dh, sq, tokens);
             matmul(dq, Accum::Replace, ds, head_of(k, first, head, shape), scale, Par::Seq);

@@ -19,17 +19,20 @@ pub fn cross_entropy<T: Real>(
     let inverse = T::of(1.0 / n as f64);
     let (rows, stride) = d_logits.into_rows();
     let mut total = T::zero();
-    vectorized(|| {
-        for (i, d) in rows.chunks_mut(stride).enumerate() {
-            let (z, d, label) = (logits.row(i), &mut d[..cols], labels[i] as usize);
-            let max = z.iter().fold(z[0], |m, &x| if x > m { x } else { m });
-            d.iter_mut().zip(z).for_each(|(d, &z)| *d = (z - max).exp_kernel());
-            let norm = sum(d, |x| x);
-            total += norm.ln() - (z[label] - max);
-            let scale = inverse / norm;
-            d.iter_mut().for_each(|d| *d *= scale);
-            d[label] -= inverse;
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for (i, d) in rows.chunks_mut(stride).enumerate() {
+                let (z, d, label) = (logits.row(i), &mut d[..cols], labels[i] as usize);
+                let max = z.iter().fold(z[0], |m, &x| if x > m { x } else { m });
+                d.iter_mut().zip(z).for_each(|(d, &z)| *d = (z - max).exp_kernel());
+                let norm = sum(d, |x| x);
+                total += norm.ln() - (z[label] - max);
+                let scale = inverse / norm;
+                d.iter_mut().for_each(|d| *d *= scale);
+                d[label] -= inverse;
+            }
+        },
+    );
     loss.data[index] = total * inverse;
 }

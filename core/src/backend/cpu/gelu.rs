@@ -20,12 +20,15 @@ fn each_row<T: Real>(
     let per_block = block_rows(x.rows, cols, BLOCK_ROWS_WORK, 1);
     let (rows, stride) = dst.into_rows();
     for_each_block(rows, per_block * stride, work, |b, block| {
-        vectorized(|| {
-            for (i, row) in block.chunks_mut(stride).enumerate() {
-                let x = x.row(b * per_block + i);
-                row[..cols].iter_mut().zip(x).for_each(|(y, &x)| *y = f(*y, x));
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, row) in block.chunks_mut(stride).enumerate() {
+                    let x = x.row(b * per_block + i);
+                    row[..cols].iter_mut().zip(x).for_each(|(y, &x)| *y = f(*y, x));
+                }
+            },
+        );
     });
 }
 
@@ -42,8 +45,20 @@ fn tanh_parts<T: Real>(x: T) -> (T, T) {
 pub fn gelu<T: Real>(kind: Gelu, y: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
     let half = T::of(0.5);
     match kind {
-        Gelu::Exact => each_row("gelu", y, x, |_, x| x * x.normal_kernel().0),
-        Gelu::Tanh => each_row("gelu", y, x, |_, x| half * x * (T::one() + tanh_parts(x).0)),
+        Gelu::Exact => each_row(
+            "gelu",
+            y,
+            x,
+            #[inline(always)]
+            |_, x| x * x.normal_kernel().0,
+        ),
+        Gelu::Tanh => each_row(
+            "gelu",
+            y,
+            x,
+            #[inline(always)]
+            |_, x| half * x * (T::one() + tanh_parts(x).0),
+        ),
     }
 }
 
@@ -51,14 +66,26 @@ pub fn gelu<T: Real>(kind: Gelu, y: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTe
 pub fn gelu_backward<T: Real>(kind: Gelu, dx: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
     let half = T::of(0.5);
     match kind {
-        Gelu::Exact => each_row("gelu_backward", dx, x, |dy, x| {
-            let (cdf, pdf) = x.normal_kernel();
-            dy * (cdf + x * pdf)
-        }),
-        Gelu::Tanh => each_row("gelu_backward", dx, x, |dy, x| {
-            let (t, slope) = tanh_parts(x);
-            dy * half * (T::one() + t + x * (T::one() - t * t) * slope)
-        }),
+        Gelu::Exact => each_row(
+            "gelu_backward",
+            dx,
+            x,
+            #[inline(always)]
+            |dy, x| {
+                let (cdf, pdf) = x.normal_kernel();
+                dy * (cdf + x * pdf)
+            },
+        ),
+        Gelu::Tanh => each_row(
+            "gelu_backward",
+            dx,
+            x,
+            #[inline(always)]
+            |dy, x| {
+                let (t, slope) = tanh_parts(x);
+                dy * half * (T::one() + t + x * (T::one() - t * t) * slope)
+            },
+        ),
     }
 }
 

@@ -10,14 +10,17 @@ pub fn l2_normalize<T: Real>(y: ViewMut<'_, CpuTensor<T>>, norms: &mut CpuTensor
     same("l2_normalize", (y.rows, y.cols), (x.rows, x.cols));
     let cols = x.cols;
     let (rows, stride) = y.into_rows();
-    vectorized(|| {
-        for (i, y) in rows.chunks_mut(stride).enumerate() {
-            let norm = sum(x.row(i), |v| v * v).sqrt();
-            let inverse = if norm > T::zero() { T::one() / norm } else { T::zero() };
-            norms.data[i] = norm;
-            y[..cols].iter_mut().zip(x.row(i)).for_each(|(y, &x)| *y = x * inverse);
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for (i, y) in rows.chunks_mut(stride).enumerate() {
+                let norm = sum(x.row(i), |v| v * v).sqrt();
+                let inverse = if norm > T::zero() { T::one() / norm } else { T::zero() };
+                norms.data[i] = norm;
+                y[..cols].iter_mut().zip(x.row(i)).for_each(|(y, &x)| *y = x * inverse);
+            }
+        },
+    );
 }
 
 /// `dx = (dy − y·⟨y, dy⟩)/‖x‖` per row; 0 for a zero row.
@@ -31,14 +34,17 @@ pub fn l2_normalize_backward<T: Real>(
     same("l2_normalize_backward", (y.rows, y.cols), (dy.rows, dy.cols));
     let cols = dy.cols;
     let (rows, stride) = dx.into_rows();
-    vectorized(|| {
-        for (i, dx) in rows.chunks_mut(stride).enumerate() {
-            let (dy, y, norm) = (dy.row(i), y.row(i), norms.data[i]);
-            let inverse = if norm > T::zero() { T::one() / norm } else { T::zero() };
-            let along = sum2(y, dy, |y, g| y * g);
-            for j in 0..cols {
-                dx[j] = (dy[j] - y[j] * along) * inverse;
+    vectorized(
+        #[inline(always)]
+        || {
+            for (i, dx) in rows.chunks_mut(stride).enumerate() {
+                let (dy, y, norm) = (dy.row(i), y.row(i), norms.data[i]);
+                let inverse = if norm > T::zero() { T::one() / norm } else { T::zero() };
+                let along = sum2(y, dy, |y, g| y * g);
+                for j in 0..cols {
+                    dx[j] = (dy[j] - y[j] * along) * inverse;
+                }
             }
-        }
-    });
+        },
+    );
 }

@@ -27,19 +27,22 @@ pub fn layer_norm<T: Real>(
         (&mut stats.data[..2 * n], 2 * per_block),
         n * d * 4,
         |b, ys, stats| {
-            vectorized(|| {
-                for (i, (y, stats)) in ys.chunks_mut(stride).zip(stats.chunks_exact_mut(2)).enumerate() {
-                    let x = x.row(b * per_block + i);
-                    let mean = sum(x, |v| v) * inverse_d;
-                    let variance = sum(x, |v| (v - mean) * (v - mean)) * inverse_d;
-                    let rstd = T::one() / (variance + epsilon).sqrt();
-                    for j in 0..d {
-                        y[j] = (x[j] - mean) * rstd * gamma[j] + beta[j];
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (i, (y, stats)) in ys.chunks_mut(stride).zip(stats.chunks_exact_mut(2)).enumerate() {
+                        let x = x.row(b * per_block + i);
+                        let mean = sum(x, |v| v) * inverse_d;
+                        let variance = sum(x, |v| (v - mean) * (v - mean)) * inverse_d;
+                        let rstd = T::one() / (variance + epsilon).sqrt();
+                        for j in 0..d {
+                            y[j] = (x[j] - mean) * rstd * gamma[j] + beta[j];
+                        }
+                        stats[0] = mean;
+                        stats[1] = rstd;
                     }
-                    stats[0] = mean;
-                    stats[1] = rstd;
-                }
-            });
+                },
+            );
         },
     );
 }
@@ -59,19 +62,22 @@ pub fn layer_norm_backward<T: Real>(
     let (rows, stride) = dx.into_rows();
     let per_block = block_rows(n, d, BLOCK_WORK, 1);
     for_each_block(rows, per_block * stride, n * d * 6, |b, dxs| {
-        vectorized(|| {
-            for (i, dx) in dxs.chunks_mut(stride).enumerate() {
-                let row = b * per_block + i;
-                let (x, dy) = (x.row(row), dy.row(row));
-                let (mean, rstd) = (stats.data[2 * row], stats.data[2 * row + 1]);
-                let mean_g = sum2(dy, gamma, |g, w| g * w) * inverse_d;
-                // Centred before it is summed: rstd·(Σ g·x − mean·Σ g) would cancel.
-                let mean_gx = sum3(dy, gamma, x, |g, w, x| g * w * (x - mean)) * rstd * inverse_d;
-                for j in 0..d {
-                    let x_hat = (x[j] - mean) * rstd;
-                    dx[j] += rstd * (dy[j] * gamma[j] - mean_g - x_hat * mean_gx);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, dx) in dxs.chunks_mut(stride).enumerate() {
+                    let row = b * per_block + i;
+                    let (x, dy) = (x.row(row), dy.row(row));
+                    let (mean, rstd) = (stats.data[2 * row], stats.data[2 * row + 1]);
+                    let mean_g = sum2(dy, gamma, |g, w| g * w) * inverse_d;
+                    // Centred before it is summed: rstd·(Σ g·x − mean·Σ g) would cancel.
+                    let mean_gx = sum3(dy, gamma, x, |g, w, x| g * w * (x - mean)) * rstd * inverse_d;
+                    for j in 0..d {
+                        let x_hat = (x[j] - mean) * rstd;
+                        dx[j] += rstd * (dy[j] * gamma[j] - mean_g - x_hat * mean_gx);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }

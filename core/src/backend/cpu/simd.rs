@@ -3,6 +3,9 @@
 use crate::Real;
 
 /// Runs `f` compiled for the widest vector instructions that this processor has.
+///
+/// Only what is inlined into `f` is: mark the closure and what it calls `#[inline(always)]`, and write loops, not
+/// iterator chains that end in a call.
 #[inline(always)]
 pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     struct Op<F>(F);
@@ -65,7 +68,13 @@ mod tests {
         for n in 0..70_usize {
             let a: alloc::vec::Vec<f64> = (0..n).map(|i| i as f64).collect();
             assert_eq!(sum(&a, |x| x), (n * n.saturating_sub(1) / 2) as f64);
-            assert_eq!(vectorized(|| sum2(&a, &a, |x, y| x - y)), 0.0);
+            assert_eq!(
+                vectorized(
+                    #[inline(always)]
+                    || sum2(&a, &a, |x, y| x - y)
+                ),
+                0.0
+            );
         }
     }
 }
