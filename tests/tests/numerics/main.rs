@@ -1,0 +1,6 @@
+//! Our numbers against the references in `tests/fixtures` (see its README), in f64 and f32, and what happens when the
+//! numbers go wrong. One subject a file.
+
+mod fixtures;
+
+mod ops;
