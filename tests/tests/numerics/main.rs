@@ -3,5 +3,7 @@
 
 mod fixtures;
 
+mod geometry;
 mod ops;
+mod optim;
 mod vit;
