@@ -3,7 +3,9 @@
 
 mod fixtures;
 
+mod faults;
 mod geometry;
 mod ops;
 mod optim;
+mod threads;
 mod vit;
