@@ -211,13 +211,13 @@ fn images(count: usize, side: usize, label: u32) -> ImageSet {
 }
 
 /// A run of one task of our own model, with these samples to train on and to be measured on.
-fn train(train: &ImageSet, test: &ImageSet) -> Result<(), TrainError> {
+fn train(train: &ImageSet, test: &ImageSet) -> Result<(), Box<TrainError>> {
     let (cpu, folder) = (B::new(), VitFolder::read(&path("vit_mean")).expect("a model"));
     let settings = TrainConfig { steps: 2, batch: 2, ..TrainConfig::default() };
     let make = || Vit::new(&cpu, &config(&folder), &weights(&folder));
     let mut trainer = Trainer::new(&cpu, settings, make).expect("a trainer");
     let tasks = [Task { name: "digits", train, test }];
-    pollster::block_on(trainer.run(&mut eblora(2, 0.9), &tasks, &mut Silent)).map(|_| ())
+    pollster::block_on(trainer.run(&mut eblora(2, 0.9), &tasks, &mut Silent)).map(|_| ()).map_err(Box::new)
 }
 
 #[test]
@@ -225,12 +225,13 @@ fn data_that_do_not_fit_the_model_are_refused_by_the_name_of_their_task() {
     let good = images(4, 9, 6);
     train(&good, &good).expect("a run");
     for (bad_train, bad_test) in [(&images(0, 9, 0), &good), (&good, &images(0, 9, 0))] {
-        assert!(matches!(train(bad_train, bad_test), Err(TrainError::Task { task, .. }) if task == "digits"));
+        let refused = train(bad_train, bad_test).map_err(|e| *e);
+        assert!(matches!(refused, Err(TrainError::Task { task, .. }) if task == "digits"));
     }
     let size = images(4, 10, 0);
     let label = images(4, 9, 7);
     for (bad_train, bad_test) in [(&size, &good), (&good, &size)] {
-        match train(bad_train, bad_test) {
+        match train(bad_train, bad_test).map_err(|e| *e) {
             Err(TrainError::Model { task, source: ModelError::Config { what } }) => {
                 assert!(task == "digits" && what.contains("1×10×10"), "{what}");
             }
@@ -238,7 +239,7 @@ fn data_that_do_not_fit_the_model_are_refused_by_the_name_of_their_task() {
         }
     }
     for (bad_train, bad_test) in [(&label, &good), (&good, &label)] {
-        match train(bad_train, bad_test) {
+        match train(bad_train, bad_test).map_err(|e| *e) {
             Err(TrainError::Model { source: ModelError::Label { label: 7, sample: 1, last: 6 }, .. }) => {}
             other => panic!("{other:?}"),
         }

@@ -149,8 +149,7 @@ pub fn error<T: Real>(got: &[T], want: &[f64], bound: Bound) -> Result<(f64, f64
     let mut worst = 0.0_f64;
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let off = (g.f64() - w).abs();
-        // Written so that a NaN fails.
-        if !(off <= bound.relative * size) {
+        if off.is_nan() || off > bound.relative * size {
             return Err(format!(
                 "value {i}: {} instead of {w}: off by {off:e} of {:e}",
                 g.f64(),
