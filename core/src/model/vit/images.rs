@@ -84,16 +84,30 @@ impl Samples for ImageSet {
 /// Writes an image's patches, row by row of patches, each as channels × patch × patch (the order of a flattened
 /// convolution weight), normalised. A class token's row stays as it is.
 pub fn patchify<T: Real>(dst: &mut [T], image: &[u8], config: &VitConfig) {
-    let (p, side, len) = (config.patch, config.image / config.patch, config.patch_values());
-    let dst = &mut dst[usize::from(config.class_token) * len..];
-    for c in 0..config.channels {
+    for_each_place(config, |c, from, to| {
         let scale = config.preprocess.rescale / config.preprocess.std[c];
         let shift = config.preprocess.mean[c] / config.preprocess.std[c];
-        let channel = &image[c * config.image * config.image..];
+        for (x, &byte) in dst[to].iter_mut().zip(&image[from]) {
+            *x = T::of(f64::from(byte) * scale - shift);
+        }
+    });
+}
+
+/// The same for pixels (channels × height × width) that are normalised already.
+pub fn patchify_normalized<T: Real>(dst: &mut [T], image: &[T], config: &VitConfig) {
+    for_each_place(config, |_, from, to| dst[to].copy_from_slice(&image[from]));
+}
+
+/// Calls `f(channel, from, to)` for every row of every patch: where it lies in the image and among the tokens.
+fn for_each_place(config: &VitConfig, mut f: impl FnMut(usize, Range<usize>, Range<usize>)) {
+    let (p, side, len) = (config.patch, config.image / config.patch, config.patch_values());
+    for c in 0..config.channels {
         for y in 0..config.image {
-            for x in 0..config.image {
-                let at = ((y / p) * side + x / p) * len + c * p * p + (y % p) * p + x % p;
-                dst[at] = T::of(f64::from(channel[y * config.image + x]) * scale - shift);
+            for column in 0..side {
+                let token = usize::from(config.class_token) + (y / p) * side + column;
+                let from = (c * config.image + y) * config.image + column * p;
+                let to = token * len + c * p * p + (y % p) * p;
+                f(c, from..from + p, to..to + p);
             }
         }
     }

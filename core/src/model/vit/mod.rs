@@ -7,7 +7,7 @@ mod pass;
 mod workspace;
 
 pub use config::{BlockWeights, Head, LinearWeights, NormWeights, Pooling, Preprocess, VitConfig, VitWeights};
-pub use images::{ImageSet, patchify};
+pub use images::{ImageSet, patchify, patchify_normalized};
 pub use workspace::VitWorkspace;
 
 use alloc::format;
@@ -100,7 +100,7 @@ impl<B: Backend> Vit<B> {
         let patch = upload(backend, [1, d, config.patch_values()], &weights.patch.weight, &weights.patch.name)?;
         Ok(Self {
             patch,
-            offsets: upload(backend, [1, config.tokens(), d], &offsets(config, weights)?, "position embeddings")?,
+            offsets: backend.upload([1, config.tokens(), d], &offsets::<B>(config, weights)?)?,
             blocks,
             norm: norm(&weights.norm, "final norm")?,
             classifier: upload(backend, [1, config.classes, d], &weights.classifier.weight, "classifier.weight")?,
@@ -117,10 +117,57 @@ impl<B: Backend> Vit<B> {
     pub fn config(&self) -> &VitConfig {
         &self.config
     }
+
+    /// [`Model::load`] for a batch of pixels that are normalised already, images × channels × height × width: what
+    /// comes from another preprocessing than the model's own.
+    ///
+    /// # Errors
+    /// When the batch doesn't fit the model or the workspace.
+    pub fn load_normalized(
+        &self,
+        backend: &B,
+        work: &mut VitWorkspace<B>,
+        pixels: &[B::Scalar],
+        labels: &[u32],
+    ) -> Result<(), ModelError> {
+        let (config, len) = (&self.config, self.config.pixels());
+        if pixels.len() != labels.len() * len {
+            let (got, images) = (pixels.len(), labels.len());
+            return Err(ModelError::Config { what: format!("{got} pixels for {images} images of {len}") });
+        }
+        let patches = |dst: &mut [B::Scalar], i: usize| patchify_normalized(dst, &pixels[i * len..][..len], config);
+        self.stage(backend, work, labels.iter().copied().enumerate(), patches)
+    }
+
+    /// Moves samples (their numbers in messages, their labels) to the device; `patches(dst, i)` writes the `i`-th.
+    fn stage(
+        &self,
+        backend: &B,
+        work: &mut VitWorkspace<B>,
+        samples: impl ExactSizeIterator<Item = (usize, u32)>,
+        patches: impl Fn(&mut [B::Scalar], usize),
+    ) -> Result<(), ModelError> {
+        let (config, batch) = (&self.config, samples.len());
+        if batch > work.capacity {
+            return Err(ModelError::Batch { got: batch, capacity: work.capacity });
+        }
+        let per_image = config.tokens() * config.patch_values();
+        for (i, (sample, label)) in samples.enumerate() {
+            if label as usize >= config.classes {
+                return Err(ModelError::Label { label, sample, last: config.classes - 1 });
+            }
+            work.staged_labels[i] = label;
+            patches(&mut work.staging[i * per_image..][..per_image], i);
+        }
+        backend.write(&mut work.patches, &work.staging[..batch * per_image])?;
+        backend.write_labels(&mut work.labels, &work.staged_labels[..batch])?;
+        work.batch = batch;
+        Ok(())
+    }
 }
 
 /// What is added to each token after the projection: its position, and the projection's bias or the class token.
-fn offsets(config: &VitConfig, weights: &VitWeights) -> Result<Vec<f32>, ModelError> {
+fn offsets<B: Backend>(config: &VitConfig, weights: &VitWeights) -> Result<Vec<B::Scalar>, ModelError> {
     let d = config.hidden;
     let check = |name: &str, got: usize, expected: usize| {
         if got == expected { Ok(()) } else { Err(ModelError::Weight { name: name.to_string(), expected, got }) }
@@ -132,13 +179,14 @@ fn offsets(config: &VitConfig, weights: &VitWeights) -> Result<Vec<f32>, ModelEr
     if let Some(token) = &weights.class_token {
         check("class token", token.len(), d)?;
     }
-    let mut offsets = weights.position.clone();
+    let scalar = |&x: &f32| B::Scalar::of(f64::from(x));
+    let mut offsets: Vec<_> = weights.position.iter().map(scalar).collect();
     for (t, row) in offsets.chunks_mut(d).enumerate() {
         let add = match &weights.class_token {
             Some(token) if t == 0 => Some(token),
             _ => weights.patch.bias.as_ref(),
         };
-        row.iter_mut().zip(add.into_iter().flatten()).for_each(|(x, &a)| *x += a);
+        row.iter_mut().zip(add.into_iter().flatten()).for_each(|(x, a)| *x += scalar(a));
     }
     Ok(offsets)
 }
@@ -174,9 +222,6 @@ impl<B: Backend> Model<B> for Vit<B> {
         samples: &ImageSet,
         batch: &[usize],
     ) -> Result<(), ModelError> {
-        if batch.len() > work.capacity {
-            return Err(ModelError::Batch { got: batch.len(), capacity: work.capacity });
-        }
         let (image, config) = ((samples.channels, samples.height, samples.width), &self.config);
         if image != (config.channels, config.image, config.image) {
             let (c, h, w) = image;
@@ -185,19 +230,8 @@ impl<B: Backend> Model<B> for Vit<B> {
                 what: format!("images of {c}×{h}×{w} for a model of {mc}×{ms}×{ms}")
             });
         }
-        let per_image = config.tokens() * config.patch_values();
-        for (i, &sample) in batch.iter().enumerate() {
-            let label = samples.label(sample);
-            if label as usize >= config.classes {
-                return Err(ModelError::Label { label, sample, last: config.classes - 1 });
-            }
-            work.staged_labels[i] = label;
-            patchify(&mut work.staging[i * per_image..][..per_image], samples.image(sample), config);
-        }
-        backend.write(&mut work.patches, &work.staging[..batch.len() * per_image])?;
-        backend.write_labels(&mut work.labels, &work.staged_labels[..batch.len()])?;
-        work.batch = batch.len();
-        Ok(())
+        let labels = batch.iter().map(|&sample| (sample, samples.label(sample)));
+        self.stage(backend, work, labels, |dst, i| patchify(dst, samples.image(batch[i]), config))
     }
 
     fn forward(&self, backend: &B, work: &mut Self::Workspace, adapters: Option<&Adapters<B>>) {

@@ -1,0 +1,11 @@
+//! Our numbers against the references in `tests/fixtures` (see its README), in f64 and f32, and what happens when the
+//! numbers go wrong. One subject a file.
+
+mod fixtures;
+
+mod faults;
+mod geometry;
+mod ops;
+mod optim;
+mod threads;
+mod vit;

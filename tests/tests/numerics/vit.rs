@@ -1,0 +1,258 @@
+//! Whole transformers against stock ones: logits, losses, every weight's and every adapter's gradient.
+
+use crate::fixtures::{Bound, Check, Fixture, path, row_major};
+use eblora::model::vit::{config, weights};
+use eblora::model::vit_folder::VitFolder;
+use eblora::model::vit_names::Site;
+use eblora_core::Real;
+use eblora_core::adapter::{AdapterGrads, Adapters, HostFactors};
+use eblora_core::backend::{Backend, Cpu};
+use eblora_core::gpm::Gradient;
+use eblora_core::model::vit::{Vit, VitWorkspace};
+use eblora_core::model::{Model, ModelError, Wanted};
+use eblora_core::train::{GradientKind, GradientPass};
+use faer::Mat;
+
+const MODELS: [(&str, &str); 3] = [("vit_cls", "vit_cls"), ("vit_cls_v5", "vit_cls"), ("vit_mean", "vit_mean")];
+
+/// A model with the fixture's batch loaded.
+struct Case<T: Real> {
+    fixture: Fixture,
+    cpu: Cpu<T>,
+    model: Vit<Cpu<T>>,
+    work: VitWorkspace<Cpu<T>>,
+    batch: usize,
+}
+
+/// What a forward pass gives.
+struct Forward<T> {
+    logits: Vec<T>,
+    loss: T,
+}
+
+impl<T: Real> Case<T> {
+    fn new(folder: &str, fixture: &str) -> Self {
+        let (fixture, cpu) = (Fixture::read(fixture), Cpu::new());
+        let folder = VitFolder::read(&path(folder)).expect("a model");
+        let model = Vit::new(&cpu, &config(&folder), &weights(&folder)).expect("a model");
+        let labels = fixture.labels("labels");
+        // Room for more than the batch: what lies behind it must not matter.
+        let mut work = model.workspace(&cpu, labels.len() + 2).expect("memory");
+        let pixels: Vec<T> = fixture.get("pixels").values.iter().map(|&x| T::of(x)).collect();
+        model.load_normalized(&cpu, &mut work, &pixels, &labels).expect("a batch");
+        Self { fixture, cpu, model, work, batch: labels.len() }
+    }
+
+    /// The fixture's name of a site.
+    fn name(&self, site: usize) -> String {
+        Site::ALL[site % 6].transformers4(site / 6)
+    }
+
+    fn factors(&self, site: usize) -> HostFactors<T> {
+        let of = |part: &str| format!("adapter.{}.{part}", self.name(site));
+        let (u, v) = (self.fixture.matrix(&of("u")), self.fixture.matrix(&of("v")));
+        HostFactors { site, u, v, s: T::of(self.fixture.scalar(&of("s"))) }
+    }
+
+    fn adapters(&mut self, factors: &[HostFactors<T>], fixed: Option<f64>) -> Adapters<Cpu<T>> {
+        let sites = self.model.sites().len();
+        let adapters = Adapters::upload(&self.cpu, factors, sites, fixed).expect("memory");
+        self.model.attach(&self.cpu, &mut self.work, &adapters).expect("memory");
+        adapters
+    }
+
+    fn forward(&mut self, adapters: Option<&Adapters<Cpu<T>>>) -> Forward<T> {
+        let mut loss = self.cpu.zeros([1, 1, 1]).expect("memory");
+        self.model.forward(&self.cpu, &mut self.work, adapters);
+        self.model.loss(&self.cpu, &mut self.work, &mut loss, 0);
+        let logits = self.model.logits(&self.work).values()[..self.batch * self.model.classes()].to_vec();
+        Forward { logits, loss: loss.values()[0] }
+    }
+
+    /// Gradients of the adapters after a forward pass with them. Where there was no place for a number, NaN stands.
+    fn backward(&mut self, adapters: &Adapters<Cpu<T>>) -> AdapterGrads<Cpu<T>> {
+        let mut grads = adapters.grads(&self.cpu).expect("memory");
+        for stack in &mut grads.stacks {
+            for tensor in [Some(&mut stack.u), Some(&mut stack.v), stack.s.as_mut()].into_iter().flatten() {
+                self.cpu.fill(tensor, f64::NAN);
+            }
+        }
+        self.model.backward(&self.cpu, &mut self.work, &mut Wanted::Adapters(adapters, &mut grads));
+        grads
+    }
+
+    fn weight_gradients(&mut self, kind: GradientKind) -> Vec<Gradient<T>> {
+        let rows = self.model.rows(self.batch);
+        let mut pass = GradientPass::new(&self.cpu, self.model.sites(), kind, rows, 5).expect("memory");
+        // Two halves make the whole.
+        for _ in 0..2 {
+            pass.set_weight(0.5);
+            self.model.backward(&self.cpu, &mut self.work, &mut Wanted::Weights(&mut pass));
+        }
+        pollster::block_on(pass.finish(&self.cpu)).expect("gradients")
+    }
+
+    /// The bound of a tensor that a whole pass makes: about 300 rounded operations deep in f32.
+    fn bound(&self) -> Bound {
+        Bound::relative(if T::NAME == "f64" { 1e-10 } else { 300.0 * 1.2e-7 })
+    }
+}
+
+/// `[(name of the gradient in the fixture, values)]` of one site.
+fn site_gradients<T: Real>(
+    adapters: &Adapters<Cpu<T>>,
+    grads: &AdapterGrads<Cpu<T>>,
+    site: usize,
+) -> Vec<(&'static str, Vec<T>)> {
+    let slot = adapters.slot(site).expect("an adapter");
+    let stack = &grads.stacks[slot.stack_index];
+    let of = |x: &<Cpu<T> as Backend>::Tensor| {
+        let each = x.values().len() / slot.stack.sites.len();
+        x.values()[slot.item * each..][..each].to_vec()
+    };
+    let mut found = vec![("du", of(&stack.u)), ("dv", of(&stack.v))];
+    found.extend(stack.s.as_ref().map(|s| ("ds", of(s))));
+    found
+}
+
+fn whole_model<T: Real>() {
+    for (folder, fixture) in MODELS {
+        let (mut case, mut check) = (Case::<T>::new(folder, fixture), Check::new::<T>(folder));
+        let (bound, sites) = (case.bound(), case.model.sites().len());
+        let plain = case.forward(None);
+        check.tensor("logits", &plain.logits, &case.fixture.get("logits").values, bound);
+        check.tensor("loss", &[plain.loss], &case.fixture.get("loss").values, bound);
+        for kind in [GradientKind::Exact, GradientKind::Sketch { rank: 20 }] {
+            for (site, gradient) in case.weight_gradients(kind).into_iter().enumerate() {
+                let name = format!("weight_gradient.{}", case.name(site));
+                let g = match gradient {
+                    Gradient::Exact(g) => g,
+                    Gradient::Factored { u, s, v, .. } => {
+                        let scaled = Mat::from_fn(u.nrows(), s.len(), |i, j| u[(i, j)] * s[j]);
+                        &scaled * v.transpose()
+                    }
+                };
+                // A sketch as wide as the matrix recovers it, through two least-squares problems.
+                let factor = if kind == GradientKind::Exact { 1.0 } else { 20.0 };
+                let bound = Bound::relative(bound.relative * factor);
+                check.tensor(&name, &row_major(g.as_ref()), &case.fixture.get(&name).values, bound);
+            }
+        }
+        let factors: Vec<_> = (0..sites).map(|site| case.factors(site)).collect();
+        let adapters = case.adapters(&factors, None);
+        let adapted = case.forward(Some(&adapters));
+        check.tensor("adapted.logits", &adapted.logits, &case.fixture.get("adapted.logits").values, bound);
+        check.tensor("adapted.loss", &[adapted.loss], &case.fixture.get("adapted.loss").values, bound);
+        let grads = case.backward(&adapters);
+        for site in 0..sites {
+            for (part, values) in site_gradients(&adapters, &grads, site) {
+                let name = format!("adapter_gradient.{}.{part}", case.name(site));
+                check.tensor(&name, &values, &case.fixture.get(&name).values, bound);
+            }
+        }
+        // Merged, the adapters say the same.
+        case.model.merge(&case.cpu, &adapters);
+        let merged = case.forward(None);
+        check.tensor("merged logits", &merged.logits, &case.fixture.get("adapted.logits").values, bound);
+    }
+}
+
+#[test]
+fn transformers_equal_their_references_in_f64() {
+    whole_model::<f64>();
+}
+
+#[test]
+fn transformers_equal_their_references_in_f32() {
+    whole_model::<f32>();
+}
+
+/// A model that has the other sites' adapters merged into its weights has the same gradients at those that remain; only
+/// what these need is computed.
+#[test]
+fn adapters_on_some_sites_have_the_gradients_of_the_full_run() {
+    let last = Site::ALL.len() * 2 - 1;
+    let subsets = [vec![last], vec![8], vec![6, 9], vec![0], vec![5, 10], vec![2, 3, 11], vec![4]];
+    for (folder, fixture) in MODELS {
+        for kept in &subsets {
+            let (mut case, mut check) = (Case::<f64>::new(folder, fixture), Check::new::<f64>("some sites"));
+            let (merged, trained): (Vec<_>, Vec<_>) =
+                (0..=last).map(|site| case.factors(site)).partition(|f| !kept.contains(&f.site));
+            let merged = case.adapters(&merged, None);
+            case.model.merge(&case.cpu, &merged);
+            let adapters = case.adapters(&trained, None);
+            let forward = case.forward(Some(&adapters));
+            check.tensor("loss", &[forward.loss], &case.fixture.get("adapted.loss").values, case.bound());
+            let grads = case.backward(&adapters);
+            for &site in kept {
+                for (part, values) in site_gradients(&adapters, &grads, site) {
+                    let name = format!("adapter_gradient.{}.{part}", case.name(site));
+                    check.tensor(&name, &values, &case.fixture.get(&name).values, case.bound());
+                }
+            }
+        }
+    }
+}
+
+/// Central differences of the loss: a reference that knows no formula. Step h = 1e-5: h² + ε/h ≈ 1e-10.
+#[test]
+fn an_adapter_gradient_equals_finite_differences() {
+    let (site, h) = (9, 1e-5);
+    let mut case = Case::<f64>::new("vit_mean", "vit_mean");
+    let factors = case.factors(site);
+    let mut loss = |change: &dyn Fn(&mut HostFactors<f64>)| {
+        let mut changed = factors.clone();
+        change(&mut changed);
+        let adapters = case.adapters(&[changed], None);
+        case.forward(Some(&adapters)).loss
+    };
+    let mut difference = |move_by: &dyn Fn(&mut HostFactors<f64>, f64)| {
+        (loss(&|f| move_by(f, h)) - loss(&|f| move_by(f, -h))) / (2.0 * h)
+    };
+    let entries = |a: &Mat<f64>| -> Vec<_> {
+        let cols = a.ncols();
+        (0..a.nrows() * cols).map(|i| (i / cols, i % cols)).collect()
+    };
+    let du: Vec<f64> = entries(&factors.u).into_iter().map(|at| difference(&|f, by| f.u[at] += by)).collect();
+    let dv: Vec<f64> = entries(&factors.v).into_iter().map(|at| difference(&|f, by| f.v[at] += by)).collect();
+    let ds = vec![difference(&|f, by| f.s += by)];
+    let adapters = case.adapters(&[factors], None);
+    case.forward(Some(&adapters));
+    let grads = case.backward(&adapters);
+    let mut check = Check::new::<f64>("finite differences");
+    for ((part, values), want) in site_gradients(&adapters, &grads, site).into_iter().zip([du, dv, ds]) {
+        check.tensor(part, &values, &want, Bound { relative: 1e-8, floor: 0.01 });
+    }
+}
+
+#[test]
+fn a_fixed_magnitude_gives_the_gradients_of_the_trained_one() {
+    let (mut case, mut check) = (Case::<f64>::new("vit_cls", "vit_cls"), Check::new::<f64>("fixed magnitude"));
+    let factors = |case: &Case<f64>| -> Vec<_> { (0..12).map(|i| HostFactors { s: 0.7, ..case.factors(i) }).collect() };
+    let mut run = |fixed| {
+        let host = factors(&case);
+        let adapters = case.adapters(&host, fixed);
+        case.forward(Some(&adapters));
+        let grads = case.backward(&adapters);
+        (0..12).flat_map(|site| site_gradients(&adapters, &grads, site)).collect::<Vec<_>>()
+    };
+    let trained: Vec<_> = run(None).into_iter().filter(|(part, _)| *part != "ds").collect();
+    let fixed = run(Some(0.7));
+    assert_eq!((trained.len(), fixed.len()), (24, 24));
+    for ((part, got), (_, want)) in fixed.iter().zip(&trained) {
+        check.tensor(part, got, want, Bound::relative(1e-14));
+    }
+}
+
+#[test]
+fn normalised_batches_that_do_not_fit_are_refused() {
+    let mut case = Case::<f32>::new("vit_cls", "vit_cls");
+    let len = case.model.config().pixels();
+    let mut load = |images: usize, labels: &[u32]| {
+        case.model.load_normalized(&case.cpu, &mut case.work, &vec![0.0; images * len], labels)
+    };
+    assert_eq!(load(2, &[0, 4]), Ok(()));
+    assert_eq!(load(2, &[0, 5]), Err(ModelError::Label { label: 5, sample: 1, last: 4 }));
+    assert_eq!(load(6, &[0; 6]), Err(ModelError::Batch { got: 6, capacity: 5 }));
+    assert!(matches!(load(1, &[0, 1]), Err(ModelError::Config { .. })));
+}
