@@ -11,7 +11,7 @@
 //! | [`progress`], [`memory`] | what a run says and needs while it goes on |
 //! | [`cli`] | the `eblora` command |
 //!
-//! The numerics are in `eblora_core`.
+//! The numerics are in [`core`], which is `eblora_core`.
 #![deny(missing_docs)]
 
 pub mod bench;
@@ -25,4 +25,5 @@ pub mod model;
 pub mod progress;
 pub mod report;
 
+pub use eblora_core as core;
 pub use error::Error;
