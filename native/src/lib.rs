@@ -27,3 +27,8 @@ pub mod report;
 
 pub use eblora_core as core;
 pub use error::Error;
+
+/// Runs the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
