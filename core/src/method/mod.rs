@@ -72,8 +72,9 @@ pub struct Violation {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MethodError {
-    /// A gradient that is not finite, or a factor that can't be retracted. No adapter was changed by this step.
-    #[error("layer {layer}: {factor}: {source}; the step was not taken (is the learning rate too high?)")]
+    /// A gradient that is not finite: nothing was changed. Or, which guards against it make unlikely, a factor that
+    /// can't be retracted: that factor was not retracted, others may have moved.
+    #[error("layer {layer}: {factor}: {source} (is the learning rate too high?)")]
     Step {
         /// Name of the layer.
         layer: String,

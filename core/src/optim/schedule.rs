@@ -55,12 +55,12 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn rises_then_falls() {
         for decay in [Decay::Cosine, Decay::Linear, Decay::Constant] {
-            let factors: alloc::vec::Vec<f64> =
-                (0..50).map(|i| Schedule { warmup: 0.1, decay }.factor(i, 50)).collect();
+            let factors: Vec<f64> = (0..50).map(|i| Schedule { warmup: 0.1, decay }.factor(i, 50)).collect();
             assert!(factors[..6].windows(2).all(|w| w[0] < w[1]), "{factors:?}");
             assert_eq!(factors[5], 1.0);
             assert!(factors[5..].windows(2).all(|w| w[0] >= w[1]), "{factors:?}");

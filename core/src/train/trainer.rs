@@ -1,5 +1,6 @@
 //! One method through a sequence of tasks.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -145,7 +146,7 @@ pub enum TrainError {
         /// Steps taken in it.
         step: usize,
         /// Why.
-        source: MethodError,
+        source: Box<MethodError>,
     },
     /// The model could not take the data.
     #[error("task {task}: {source}")]
@@ -253,7 +254,8 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         record: &mut RunRecord,
         observer: &mut dyn Observer,
     ) -> Result<Option<Adapters<B>>, TrainError> {
-        let failed = |step| move |source| TrainError::Method { task: task.name.to_string(), step, source };
+        let failed =
+            |step| move |source| TrainError::Method { task: task.name.to_string(), step, source: Box::new(source) };
         let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
         let gradients = if method.needs_gradients() {
             observer.progress(Progress::Gradient { task: index });

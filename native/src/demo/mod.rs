@@ -101,7 +101,7 @@ pub enum DemoError {
         /// The method.
         method: MethodName,
         /// Why and where.
-        source: TrainError,
+        source: Box<TrainError>,
     },
     /// A measurement that makes no sense.
     #[error(transparent)]

@@ -117,7 +117,7 @@ fn measure(
     let mut method = method::<Cpu<f32>>(name, config);
     let record = pollster::block_on(trainer.run(method.as_mut(), &tasks, observer));
     Ok(Measured {
-        record: record.map_err(|source| DemoError::Train { method: name, source })?,
+        record: record.map_err(|source| DemoError::Train { method: name, source: Box::new(source) })?,
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: memory::peak_bytes(),
     })

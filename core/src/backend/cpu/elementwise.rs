@@ -41,10 +41,10 @@ pub fn scale<T: Real>(dst: &mut CpuTensor<T>, alpha: f64) {
 
 /// Index of the first value that is NaN or infinite.
 pub fn first_non_finite<T: Real>(values: &[T]) -> Option<usize> {
-    // x − x is 0 for finite x and NaN otherwise, and so is the sum: one branch-free pass for the usual case.
+    // x·0 is 0 for finite x and NaN otherwise, and so is the sum: one branch-free pass for the usual case.
     let clean = vectorized(
         #[inline(always)]
-        || sum(values, |x| x - x),
+        || sum(values, |x| x * T::zero()),
     ) == T::zero();
     if clean { None } else { values.iter().position(|x| !x.is_finite()) }
 }

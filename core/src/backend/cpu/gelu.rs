@@ -93,13 +93,14 @@ pub fn gelu_backward<T: Real>(kind: Gelu, dx: ViewMut<'_, CpuTensor<T>>, x: View
 mod tests {
     use super::*;
     use crate::backend::{Backend, Cpu};
+    use alloc::vec::Vec;
 
     #[test]
     fn derivatives_are_those_of_the_values() {
         let cpu = Cpu::<f64>::new();
-        let xs: alloc::vec::Vec<f64> = (-40..=40).map(|i| f64::from(i) / 8.0).collect();
+        let xs: Vec<f64> = (-40..=40).map(|i| f64::from(i) / 8.0).collect();
         let at = |kind, shift: f64| {
-            let x = cpu.upload([1, 1, 81], &xs.iter().map(|x| x + shift).collect::<alloc::vec::Vec<_>>()).unwrap();
+            let x = cpu.upload([1, 1, 81], &xs.iter().map(|x| x + shift).collect::<Vec<_>>()).unwrap();
             let mut y = cpu.zeros([1, 1, 81]).unwrap();
             gelu(kind, ViewMut::all(&mut y), View::all(&x));
             y.data

@@ -9,7 +9,7 @@ use crate::Real;
 use crate::backend::{Epilogue, Scale, View, ViewMut};
 
 /// Scalar multiplications of one block: small enough to share, large enough that packing B again doesn't matter.
-const BLOCK_WORK: usize = 600_000;
+const BLOCK_WORK: usize = 1_200_000;
 
 /// The kernel; shapes: dst m×n, a m×k, b k×n.
 pub fn matmul<T: Real>(

@@ -62,11 +62,12 @@ pub fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn sums_of_every_length_are_right() {
         for n in 0..70_usize {
-            let a: alloc::vec::Vec<f64> = (0..n).map(|i| i as f64).collect();
+            let a: Vec<f64> = (0..n).map(|i| i as f64).collect();
             assert_eq!(sum(&a, |x| x), (n * n.saturating_sub(1) / 2) as f64);
             assert_eq!(
                 vectorized(

@@ -114,10 +114,10 @@ impl VitConfig {
                 return refuse(format!("the {name} is 0"));
             }
         }
-        if self.hidden % self.heads != 0 {
+        if !self.hidden.is_multiple_of(self.heads) {
             return refuse(format!("{} heads don't divide the hidden size {}", self.heads, self.hidden));
         }
-        if self.image % self.patch != 0 {
+        if !self.image.is_multiple_of(self.patch) {
             return refuse(format!("patches of {0}×{0} don't tile an image of {1}×{1}", self.patch, self.image));
         }
         if self.pooling == Pooling::Class && !self.class_token {
