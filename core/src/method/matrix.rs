@@ -42,7 +42,13 @@ pub struct MatrixTrainer<T: Real> {
     method: Eblora<Cpu<T>>,
     seed: u64,
     task: usize,
-    training: Option<(Adapters<Cpu<T>>, AdapterGrads<Cpu<T>>)>,
+    training: Option<Training<T>>,
+}
+
+/// A task's update and room for its gradients.
+struct Training<T: Real> {
+    adapters: Adapters<Cpu<T>>,
+    grads: AdapterGrads<Cpu<T>>,
 }
 
 impl<T: Real> MatrixTrainer<T> {
@@ -75,7 +81,7 @@ impl<T: Real> MatrixTrainer<T> {
         let cpu = Cpu::new();
         let adapters = self.method.begin_task(&cpu, start)?;
         let grads = adapters.grads(&cpu)?;
-        self.training = Some((adapters, grads));
+        self.training = Some(Training { adapters, grads });
         Ok(())
     }
 
@@ -88,7 +94,7 @@ impl<T: Real> MatrixTrainer<T> {
     pub fn step(&mut self, gradient: MatRef<'_, T>, factor: f64) -> Result<(), MethodError> {
         self.check_shape(gradient)?;
         let adapter = self.adapter();
-        let Some((adapters, grads)) = &mut self.training else {
+        let Some(Training { adapters, grads }) = &mut self.training else {
             return Err(MethodError::Order("a step comes before its task has begun"));
         };
         let (Some(adapter), Some(out)) = (adapter, grads.stacks.first_mut()) else {
@@ -129,8 +135,7 @@ impl<T: Real> MatrixTrainer<T> {
 
     /// The present task's update; `None` between tasks, and where earlier tasks left no direction free.
     pub fn adapter(&self) -> Option<SpectralAdapter<T>> {
-        let (adapters, _) = self.training.as_ref()?;
-        let stack = adapters.stacks.first()?;
+        let stack = self.training.as_ref()?.adapters.stacks.first()?;
         let (out, inp, r) = stack.extents;
         let matrix = |values, rows| MatRef::from_row_major_slice(values, rows, r).to_owned();
         let s = match &stack.s {
