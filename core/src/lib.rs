@@ -36,4 +36,6 @@ pub mod random;
 pub mod scalar;
 pub mod train;
 
+/// The linear algebra that matrices of this API come from.
+pub use faer;
 pub use scalar::Real;

@@ -6,12 +6,12 @@
 //! | [`model`] | Hugging Face ViT folders as plain data |
 //! | [`data`] | images, transforms, the bundled sequence of tasks and base model |
 //! | [`demo`] | the run: settings in, result out |
-//! | [`bench`] | the training step, timed |
+//! | [`mod@bench`] | the training step, timed |
 //! | [`report`] | `result.json`, the table, the HTML page and its figures |
 //! | [`progress`], [`memory`] | what a run says and needs while it goes on |
 //! | [`cli`] | the `eblora` command |
 //!
-//! The numerics are in `eblora_core`.
+//! The numerics are in [`crate::core`], which is `eblora_core`.
 #![deny(missing_docs)]
 
 pub mod bench;
@@ -25,4 +25,10 @@ pub mod model;
 pub mod progress;
 pub mod report;
 
+pub use eblora_core as core;
 pub use error::Error;
+
+/// Runs the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

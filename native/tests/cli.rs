@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 /// The bundled base, which the tests damage in copies.
 const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/base");
 
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
+
 fn eblora(args: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_eblora")).args(args).current_dir(folder).output().unwrap()
 }
@@ -50,6 +52,9 @@ fn unknown_flags_verbs_and_values() {
     }
     assert!(refused(&["demo", "--gradient-at", "nowhere"]).contains("base, merged"));
     assert!(refused(&["demo", "--split", "train"]).contains("test, validation"));
+    assert!(refused(&["bench", "--threads", "1,0"]).contains("from 1 to 256"));
+    assert!(refused(&["bench", "--repeats", "0"]).contains("from 1 on"));
+    assert!(refused(&["bench", "--steps", "3"]).contains("--steps"));
 }
 
 #[test]
@@ -94,6 +99,12 @@ fn damaged_and_foreign_weights() {
     assert!(message.contains("truncated"), "{message}");
     let message = refused_with("model.safetensors", |_| b"PK\x03\x04 a zip file by another name".to_vec());
     assert!(message.contains("not a safetensors file"), "{message}");
+    // Sound, but of something else, and of a smaller ViT.
+    let fixture = |name: &str| fs::read(format!("{FIXTURES}/{name}")).unwrap();
+    let message = refused_with("model.safetensors", |_| fixture("gpm.safetensors"));
+    assert!(message.contains("no tensor `vit.embeddings."), "{message}");
+    let message = refused_with("model.safetensors", |_| fixture("vit_mean/model.safetensors"));
+    assert!(message.contains("where [") && message.contains("is due"), "{message}");
     let message = refused_with("model.safetensors", |_| Vec::new());
     assert!(message.contains("truncated"), "{message}");
     let message = refused_with("model.safetensors", |mut bytes| {
@@ -143,7 +154,7 @@ fn results_that_are_none() {
 #[test]
 fn help_and_version_are_no_errors() {
     let folder = tempfile::tempdir().unwrap();
-    for args in [&["--help"][..], &["demo", "--help"], &["report", "--help"], &["--version"]] {
+    for args in [&["--help"][..], &["demo", "--help"], &["bench", "--help"], &["report", "--help"], &["--version"]] {
         let output = eblora(args, folder.path());
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");

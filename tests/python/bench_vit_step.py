@@ -38,7 +38,7 @@ class Table:
                 continue
             row = (result["name"], result["threads"])
             self.times[row][side].append(result["median_ms"])
-            self.peaks[row][side].append(result.get("peak_rss_mib", peak_mib))
+            self.peaks[row][side].append(result.get("peak_rss_mib") or peak_mib)
 
     def lines(self) -> list[str]:
         sides = [

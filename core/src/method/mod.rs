@@ -2,13 +2,16 @@
 //!
 //! A method makes the adapters of a task, moves them by their gradients, and says what becomes of them afterwards. It
 //! never sees the model or the data: the trainer hands it gradients. To add one, implement [`Method`] in a file here
-//! and add a line to the registry of the front that offers it.
+//! and add a line to the registry of the front that offers it. [`MatrixTrainer`] is EBLoRA for those who have one weight
+//! matrix and gradients, and no model.
 
 mod eblora;
 mod lora_ft;
+mod matrix;
 
 pub use eblora::{Eblora, EbloraConfig, Init};
 pub use lora_ft::{Continuation, LoraConfig, LoraFt};
+pub use matrix::MatrixTrainer;
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! Models, written once and generic over the [`Backend`](crate::backend::Backend): explicit forward and backward
+//! Models, written once and generic over the [`Backend`]: explicit forward and backward
 //! passes that compute only what training needs, namely gradients through frozen weights and of the adapters, or, in the
 //! gradient pass before a task, what each adapted layer's weight gradient is made of.
 

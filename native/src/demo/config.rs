@@ -14,7 +14,7 @@ pub const MOST_THREADS: usize = 256;
 /// A method that the demo can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MethodName {
-    /// LoRA, one adapter fine-tuned from task to task.
+    /// LoRA, one fresh adapter a task, merged after it.
     LoraFt,
     /// Energy-balanced: s·U·Vᵀ with orthonormal factors, no protection of earlier tasks.
     Ebo,

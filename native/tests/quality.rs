@@ -1,0 +1,48 @@
+//! The numbers that the method must reach: the demo as a user runs it, at its full length.
+
+use eblora::data::{bundled, mix};
+use eblora::demo::{self, DemoConfig, GradientAt, MethodName};
+use eblora::progress;
+use eblora::report::result::{DemoResult, MethodResult};
+use eblora::report::table::{self, Style};
+
+const MIB: u64 = 1 << 20;
+
+fn run(config: &DemoConfig) -> DemoResult {
+    let (tasks, base) = (mix::tasks().unwrap(), bundled::base().unwrap());
+    let result = demo::run(config, &tasks, &base, progress::standard(true).as_mut()).unwrap();
+    println!("{}", table::render(&result, Style::Plain)); // shown where a test fails
+    result
+}
+
+/// |XᵀX − I| and |MᵀV| after every step of a full run, and memory.
+fn holds(method: &MethodResult) {
+    let name = &method.name;
+    assert!(method.orthonormality_error.is_none_or(|error| error <= 5e-6), "{name}: {:?}", method.orthonormality_error);
+    assert!(method.subspace_leak.is_none_or(|leak| leak <= 1e-5), "{name}: {:?}", method.subspace_leak);
+    if cfg!(target_os = "linux") {
+        let peak = method.peak_memory_bytes.unwrap();
+        assert!(peak < 200 * MIB, "{name}: {} MiB", peak / MIB);
+    }
+}
+
+#[test]
+fn eblora_forgets_least_and_lora_most() {
+    let result = run(&DemoConfig::default());
+    let [lora, ebo, eblora] = &result.methods[..] else { panic!("three methods") };
+    result.methods.iter().for_each(holds);
+    let mfn = [lora.mfn, ebo.mfn, eblora.mfn];
+    assert!(mfn.is_sorted_by(|a, b| a < b), "MFN of LoRA-FT, EBO, EBLoRA: {mfn:?}");
+    assert!(eblora.mfn >= 65.0, "MFN of EBLoRA: {}", eblora.mfn);
+    assert!(ebo.mfn >= 38.0, "MFN of EBO: {}", ebo.mfn);
+    assert!(eblora.bwt > lora.bwt && eblora.bwt > ebo.bwt, "BWT: {} {} {}", lora.bwt, ebo.bwt, eblora.bwt);
+}
+
+#[test]
+fn eblora_holds_with_gradients_at_the_base_too() {
+    let methods = vec![MethodName::Eblora];
+    let result = run(&DemoConfig { gradient_at: GradientAt::Base, methods, ..DemoConfig::default() });
+    let eblora = &result.methods[0];
+    holds(eblora);
+    assert!(eblora.mfn >= 56.0, "MFN of EBLoRA: {}", eblora.mfn);
+}
