@@ -21,6 +21,8 @@ from vit import VisionTransformer
 SEED = 7
 STEPS = 900
 BATCH = 64
+# Hugging Face's 0.02 leaves the 900 steps with little sense of place: 96.0 % instead of 97.2 %.
+POSITION_SPREAD = 0.5
 PEAK_RATE = 2e-3
 PIXEL_MEAN, PIXEL_SCALE = 0.2, 0.33
 LOGIT_SCALE = 12.0
@@ -80,14 +82,9 @@ def normalised_pixels(images: np.ndarray) -> Tensor:
 
 
 def initialise(model: VisionTransformer) -> None:
-    """Hugging Face's initialisation, and frozen prototypes with orthonormal rows."""
-    spread = model.config.initializer_range
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.trunc_normal_(module.weight, std=spread)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.trunc_normal_(model.vit.embeddings.position_embeddings, std=spread)
+    """PyTorch's own initialisation of the layers, positions large enough to tell the patches apart
+    from the first step on, and frozen prototypes with orthonormal rows."""
+    nn.init.normal_(model.vit.embeddings.position_embeddings, std=POSITION_SPREAD)
     nn.init.orthogonal_(model.classifier.weight)
     model.classifier.requires_grad_(False)
 
