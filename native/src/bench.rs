@@ -23,6 +23,8 @@ use crate::{Error, memory};
 
 /// Directions of M that EBLoRA's step projects off.
 pub const MEMORY: usize = 16;
+/// Rank of the adapters, whatever the demo's default is.
+const RANK: usize = 8;
 const WARM_UP: usize = 10;
 const SEED: u64 = 0;
 
@@ -95,7 +97,7 @@ pub struct BenchResult {
 /// # Errors
 /// When the bundle can't be read or a thread pool can't be made.
 pub fn run(threads: &[usize], repeats: usize) -> Result<BenchResult, Error> {
-    let config = DemoConfig::default();
+    let config = DemoConfig { rank: RANK, ..DemoConfig::default() };
     let folder = bundled::base()?;
     let tasks = mix::tasks()?;
     let (extents, weights) = (vit::config(&folder), vit::weights(&folder));

@@ -59,7 +59,7 @@ impl Default for EbloraConfig {
     fn default() -> Self {
         Self {
             rank: 8,
-            epsilon: Some(0.95),
+            epsilon: Some(0.99),
             budget: None,
             step: 0.1,
             convention: StepConvention::Relative,

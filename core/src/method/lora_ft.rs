@@ -44,7 +44,7 @@ impl Default for LoraConfig {
         Self {
             rank: 8,
             alpha: 16.0,
-            rate: 5e-3,
+            rate: 1.22e-3,
             weight_decay: 0.0,
             continuation: Continuation::default(),
             adamw: AdamWConfig::default(),
