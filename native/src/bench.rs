@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use eblora_core::adapter::{AdapterGrads, Adapters};
+use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::linalg::random_orthonormal;
@@ -115,7 +116,7 @@ pub fn run(threads: &[usize], repeats: usize) -> Result<BenchResult, Error> {
         memory::reset_peak();
         for _ in 0..WARM_UP + repeats {
             for step in &mut steps {
-                pool.install(|| step.run())?;
+                pool.install(|| keep_awake(|| step.run()))?;
             }
         }
         results.extend(steps.iter().map(|step| step.summary(threads)));

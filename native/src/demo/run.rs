@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::metrics::Spectrum as Shape;
 use eblora_core::model::vit::{ImageSet, Vit, VitConfig, VitWeights};
@@ -42,7 +43,7 @@ pub fn run(
     for (i, &name) in config.methods.iter().enumerate() {
         progress.report(Event::Method { name: name.as_str(), number: i + 1, of: config.methods.len() });
         let mut watcher = Watcher::new(progress, tasks, config.steps);
-        let done = pool.install(|| measure(name, config, tasks, (&extents, &weights), &mut watcher))?;
+        let done = pool.install(|| keep_awake(|| measure(name, config, tasks, (&extents, &weights), &mut watcher)))?;
         methods.push(result(name, config, done)?);
         progress.report(Event::Done);
     }

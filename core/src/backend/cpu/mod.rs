@@ -20,6 +20,8 @@ mod threads;
 
 pub use geometry::CpuScratch;
 pub use tensor::CpuTensor;
+#[cfg(feature = "std")]
+pub use threads::keep_awake;
 
 use alloc::string::String;
 use alloc::vec;

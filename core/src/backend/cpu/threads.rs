@@ -5,6 +5,39 @@
 #[cfg(feature = "std")]
 const WORTH_SHARING: usize = 60_000;
 
+/// Runs `f` on a thread of the current rayon pool with the others kept awake: kernels of a few microseconds are over
+/// before a sleeping thread has woken up. The threads spin until `f` is done; what is computed stays the same.
+///
+/// ```
+/// let sum = eblora_core::backend::cpu::keep_awake(|| (1..=4).sum::<i32>());
+/// assert_eq!(sum, 10);
+/// ```
+#[cfg(feature = "std")]
+pub fn keep_awake<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    use core::sync::atomic::{AtomicBool, Ordering};
+    /// Ends the spinning when `f` returns or panics.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let Some(own) = rayon::current_thread_index().filter(|_| rayon::current_num_threads() > 1) else { return f() };
+    let done = AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        scope.spawn_broadcast(|_, thread| {
+            // The thread of `f` comes by when it waits for a block that another thread took: it must go back to that.
+            while thread.index() != own && !done.load(Ordering::Acquire) {
+                if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                    core::hint::spin_loop();
+                }
+            }
+        });
+        let _done = Done(&done);
+        f()
+    })
+}
+
 /// Rows per block so that a block is about `target` scalar operations, a multiple of `multiple`, at most `rows`.
 pub fn block_rows(rows: usize, work_per_row: usize, target: usize, multiple: usize) -> usize {
     let wanted = target.div_ceil(work_per_row.max(1));
@@ -57,6 +90,29 @@ mod tests {
             }
         });
         assert!(data.iter().enumerate().all(|(i, &x)| x == 1 + (i / 10) as u32));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn threads_kept_awake_share_the_work_and_let_go_of_it() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let seen = std::sync::Mutex::new(std::collections::HashSet::new());
+        // Two in a row: the first ends its threads' waiting, or the second would never be served.
+        for _ in 0..2 {
+            pool.install(|| {
+                keep_awake(|| {
+                    for_each_block(&mut [0_u8; 64], 1, usize::MAX, |_, _| {
+                        seen.lock().unwrap().insert(rayon::current_thread_index());
+                        std::thread::sleep(core::time::Duration::from_millis(1));
+                    });
+                });
+            });
+        }
+        assert_eq!(seen.lock().unwrap().len(), 3);
+        let caught = std::panic::catch_unwind(|| pool.install(|| keep_awake(|| panic!("in the middle"))));
+        assert!(caught.is_err());
+        assert_eq!(pool.install(|| keep_awake(|| 7)), 7);
+        assert_eq!(keep_awake(|| 8), 8); // outside of any pool
     }
 
     #[test]
