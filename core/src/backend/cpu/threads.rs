@@ -109,7 +109,9 @@ mod tests {
             });
         }
         assert_eq!(seen.lock().unwrap().len(), 3);
-        let caught = std::panic::catch_unwind(|| pool.install(|| keep_awake(|| -> usize { panic!("in the middle") })));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.install(|| keep_awake(|| -> usize { panic!("in the middle") }))
+        }));
         assert!(caught.is_err());
         assert_eq!(pool.install(|| keep_awake(|| 7)), 7);
         assert_eq!(keep_awake(|| 8), 8); // outside of any pool
