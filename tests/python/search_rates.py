@@ -3,33 +3,34 @@
     python search_rates.py --binary ../../target/release/eblora --out ../../docs
 
 Rule, the same for every method. Criterion: MFN on the validation images, never the test images,
-averaged over the seeds 0 and 1.
-1. Coarse: every point of the method's declared grid with seed 0; the best FINALISTS of them also
-   with seed 1. The best mean is the centre.
-2. Refinement (compass search): one knob at a time, the centre's value times and over that knob's
-   factor, both seeds; a better mean becomes the centre. Once no neighbour is new, factors become
-   their square roots. It ends at MAX_TRIALS points in all, or at a factor below MIN_FACTOR.
-Epsilon moves by its distance from 1. EBLoRA is searched with gradients of the merged model; one
-epsilon must serve base gradients too, so its settings are then also run with those, over the grid's
-epsilons, and the epsilon with the best mean of both origins is chosen.
+averaged over SEEDS. Each method gets TRIALS trials, each with all seeds:
+1. the points of its declared grid;
+2. compass search: the best trial so far is the centre. Its neighbours differ from it in one knob,
+   by that knob's factor, up or down; the first not tried is the next trial. Once all are tried,
+   those by the factor's square root, then by its fourth root; then the next best trial's.
+The best trial is the choice. Epsilon moves by its distance from 1. A point within NEAR of a trial in
+every knob is that trial, and isn't run. EBLoRA is searched with gradients of the merged model; its
+choice is also run with those of the base, which are shown and decide nothing.
 
-search.json in `--out` keeps every run, search.md shows them; a run found there isn't repeated.
+search.json in `--out` keeps every run, search.md shows them. A run found there isn't repeated, and
+its point is one of the method's trials.
 """
 
 import argparse
 import itertools
 import json
-import math
 import os
 import statistics
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SEEDS = (0, 1)
-MAX_TRIALS = 8
-FINALISTS = 2
-MIN_FACTOR = 1.15
+SEEDS = (0, 1, 2)
+TRIALS = 20
+NEAR = 0.02
+ROOTS = (1, 2, 4)
+AT_ONCE = 2
 
 FLAGS = {
     "lora_rate": "--lora-rate",
@@ -38,8 +39,8 @@ FLAGS = {
     "epsilon": "--epsilon",
 }
 GRIDS = {
-    "lora-ft": {"lora_rate": [3e-4, 1e-3, 3e-3]},
-    "ebo": {"s_rate": [3e-3, 6e-3], "relative_step": [0.1]},
+    "lora-ft": {"lora_rate": [3e-4, 1e-3, 3e-3, 1e-2]},
+    "ebo": {"s_rate": [3e-3, 6e-3], "relative_step": [0.1, 0.4]},
     "eblora": {"s_rate": [3e-3, 6e-3], "epsilon": [0.95, 0.99], "relative_step": [0.1]},
 }
 FACTORS = {"lora_rate": 1.5, "s_rate": 1.5, "relative_step": 2.0, "epsilon": 2.0}
@@ -54,20 +55,30 @@ class Runs:
         path = out / "search.json"
         self.runs = json.loads(path.read_text())["runs"] if path.exists() else []
 
-    def get(self, method, settings, seed, origin="merged"):
-        key = {"method": method, "gradient_at": origin, **settings, "seed": seed}
+    def find(self, key):
+        settings = lambda run: {name: run[name] for name in run if name not in METRICS}
+        return next((run for run in self.runs if settings(run) == key), None)
+
+    def points(self, method):
+        """The settings of a method that have a run."""
         for run in self.runs:
-            if {name: run[name] for name in run if name not in METRICS} == key:
-                return run
-        if self.made == self.limit:
+            if run["method"] == method and run["gradient_at"] == "merged":
+                yield {knob: run[knob] for knob in GRIDS[method]}
+
+    def mean(self, method, point, origin="merged"):
+        """Mean MFN of the seeds; what has no run yet is run."""
+        keys = [{"method": method, "gradient_at": origin, **point, "seed": s} for s in SEEDS]
+        new = [key for key in keys if not self.find(key)]
+        if new and self.made >= self.limit >= 0:
             raise StopSearch
-        run = {**key, **self.measure(key)}
-        self.made += 1
-        self.runs.append(run)
-        self.save({})
-        print("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else str(value)
-                        for name, value in run.items()), flush=True)
-        return run
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            self.runs += [{**key, **got} for key, got in zip(new, pool.map(self.measure, new))]
+        mean = statistics.mean(self.find(key)["mfn"] for key in keys)
+        if new:
+            self.made += len(new)
+            self.save({})
+            print(method, origin, point, f"{mean:.2f}", flush=True)
+        return mean
 
     def measure(self, key):
         with tempfile.TemporaryDirectory() as folder:
@@ -80,9 +91,6 @@ class Runs:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             result = json.loads((Path(folder) / "result.json").read_text())["methods"][0]
         return {name: round(result[name], 3) for name in METRICS}
-
-    def mean(self, method, settings, origin="merged", seeds=SEEDS):
-        return statistics.mean(self.get(method, settings, seed, origin)["mfn"] for seed in seeds)
 
     def save(self, chosen):
         document = {"split": "validation", "seeds": SEEDS, "chosen": chosen, "runs": self.runs}
@@ -112,44 +120,46 @@ def moved(knob, value, factor):
     return float(f"{new:.3g}") if knob != "epsilon" else round(new, 4)
 
 
+def near(one, other):
+    scale = lambda knob, value: 1 - value if knob == "epsilon" else value
+    pairs = [(scale(knob, one[knob]), scale(knob, other[knob])) for knob in one]
+    return all(abs(x - y) <= NEAR * max(x, y) for x, y in pairs)
+
+
+def neighbours(centre):
+    for root, knob, sign in itertools.product(ROOTS, centre, (1, -1)):
+        yield {**centre, knob: moved(knob, centre[knob], FACTORS[knob] ** (sign / root))}
+
+
 def search(runs, method):
     grid = GRIDS[method]
-    points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
-    points.sort(key=lambda point: -runs.mean(method, point, seeds=SEEDS[:1]))
-    centre = max(points[:FINALISTS], key=lambda point: runs.mean(method, point))
-    factors = {knob: FACTORS[knob] for knob in grid}
-    while len(points) < MAX_TRIALS:
-        new = False
-        for knob, inverse in itertools.product(grid, (False, True)):
-            factor = 1 / factors[knob] if inverse else factors[knob]
-            point = {**centre, knob: moved(knob, centre[knob], factor)}
-            if point in points or len(points) == MAX_TRIALS:
-                continue
-            points.append(point)
-            new = True
-            if runs.mean(method, point) > runs.mean(method, centre):
-                centre = point
-        if not new:
-            factors = {knob: math.sqrt(factor) for knob, factor in factors.items()}
-            if max(factors.values()) < MIN_FACTOR:
-                break
-    return centre
+    trials = []  # (mean MFN, point), the best first
 
+    def is_new(point):
+        return not any(near(point, other) for _, other in trials)
 
-def serve_both_origins(runs, centre):
-    epsilons = sorted({*GRIDS["eblora"]["epsilon"], centre["epsilon"]})
-    return max(
-        ({**centre, "epsilon": epsilon} for epsilon in epsilons),
-        key=lambda point: sum(runs.mean("eblora", point, at) for at in ("merged", "base")),
-    )
+    def attempt(point):
+        trials.append((runs.mean(method, point), point))
+        trials.sort(key=lambda trial: -trial[0])
+
+    declared = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    for point in itertools.chain(declared, list(runs.points(method))):
+        if is_new(point):
+            attempt(point)
+    while len(trials) < TRIALS:
+        around = itertools.chain.from_iterable(neighbours(point) for _, point in trials)
+        attempt(next(filter(is_new, around)))
+    assert len(trials) == TRIALS, f"{method}: {len(trials)} trials are recorded"
+    return trials[0][1]
 
 
 def markdown(document):
     lines = [
         "# Search of rates and epsilon",
         "",
-        "Made by `tests/python/search_rates.py`, which states the rule. Per cent on the validation",
-        f"images, mean over the seeds given; the choice is the best mean MFN of seeds {list(SEEDS)}.",
+        f"Made by `tests/python/search_rates.py`, which states the rule: {TRIALS} trials a method. Per",
+        f"cent on the validation images, mean over the seeds given; the choice is the best mean MFN of",
+        f"the seeds {', '.join(map(str, SEEDS))}. Rows with gradients at the base decide nothing.",
         "",
     ]
     for method, settings in document["chosen"].items():
@@ -182,15 +192,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", required=True, help="the eblora binary")
     parser.add_argument("--out", type=Path, required=True, help="folder of search.json, search.md")
-    parser.add_argument("--methods", default="eblora,lora-ft,ebo", help="methods to search")
-    parser.add_argument("--limit", type=int, default=-1, help="stop after so many new runs")
+    parser.add_argument("--methods", default="lora-ft,ebo,eblora", help="methods to search")
+    parser.add_argument("--limit", type=int, default=-1, help="start no trial after so many new runs")
     options = parser.parse_args()
     runs, chosen = Runs(options.binary, options.out, options.limit), {}
     try:
         for method in options.methods.split(","):
             chosen[method] = search(runs, method)
             if method == "eblora":
-                chosen[method] = serve_both_origins(runs, chosen[method])
+                runs.mean(method, chosen[method], "base")
             print(method, chosen[method], flush=True)
     except StopSearch:
         print("stopped at the limit; run again to go on")
