@@ -158,7 +158,7 @@ def markdown(document):
         "# Search of rates and epsilon",
         "",
         f"Made by `tests/python/search_rates.py`, which states the rule: {TRIALS} trials a method. Per",
-        f"cent on the validation images, mean over the seeds given; the choice is the best mean MFN of",
+        "cent on the validation images, mean over the seeds given; the choice is the best mean MFN of",
         f"the seeds {', '.join(map(str, SEEDS))}. Rows with gradients at the base decide nothing.",
         "",
     ]

@@ -73,7 +73,7 @@ pub struct Violation {
 #[non_exhaustive]
 pub enum MethodError {
     /// A gradient that is not finite: nothing was changed. Or, which guards against it make unlikely, a factor that
-    /// can't be retracted: that factor was not retracted, others may have moved.
+    /// can't be retracted: that factor's stack is as it was, others may have moved.
     #[error("layer {layer}: {factor}: {source} (is the learning rate too high?)")]
     Step {
         /// Name of the layer.

@@ -70,10 +70,11 @@ impl<B: Backend, O: Ambient<B>> Riemannian<B, O> {
 
     /// `X ← R(X + P(Δ(P(g))))` with P the projection off M (where given) and then to the tangent space at X.
     ///
-    /// `grad` is used up as working memory.
+    /// `grad` is used up as working memory: X⁺ is made in it, and the two are swapped at the end.
     ///
     /// # Errors
-    /// When a factor can't be retracted.
+    /// When a factor can't be retracted; `x` is then unchanged, the whole stack of it. The inner optimiser has seen the
+    /// gradient.
     pub fn step(
         &mut self,
         backend: &B,
@@ -85,15 +86,17 @@ impl<B: Backend, O: Ambient<B>> Riemannian<B, O> {
         self.project(backend, x, grad, subspaces);
         self.inner.increment(backend, grad, rate);
         self.project(backend, x, grad, subspaces);
-        backend.scale_add(x, 1.0, grad, 1.0);
+        backend.scale_add(grad, 1.0, x, 1.0);
         self.steps += 1;
         if let Some(m) = subspaces
             && self.config.drift_period > 0
             && self.steps.is_multiple_of(self.config.drift_period)
         {
-            backend.project_off(x, m, &mut self.scratch);
+            backend.project_off(grad, m, &mut self.scratch);
         }
-        backend.retract(self.config.retraction, x, &mut self.scratch)
+        backend.retract(self.config.retraction, grad, &mut self.scratch)?;
+        core::mem::swap(x, grad);
+        Ok(())
     }
 
     fn project(&mut self, backend: &B, x: &B::Tensor, delta: &mut B::Tensor, subspaces: Option<&B::Subspaces>) {

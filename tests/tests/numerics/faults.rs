@@ -4,11 +4,13 @@ use crate::fixtures::path;
 use eblora::model::vit::{config, weights};
 use eblora::model::vit_folder::VitFolder;
 use eblora_core::adapter::{AdapterGrads, Adapters};
-use eblora_core::backend::{BackendError, Cpu};
-use eblora_core::gpm::Gradient;
+use eblora_core::backend::{Backend, BackendError, Cpu, cpu::CpuTensor};
+use eblora_core::gpm::{Gradient, Subspace};
+use eblora_core::manifold::{ManifoldError, Retraction};
 use eblora_core::method::{Eblora, EbloraConfig, LoraConfig, LoraFt, Method, MethodError, TaskStart};
 use eblora_core::model::vit::{ImageSet, Vit};
 use eblora_core::model::{ModelError, Site};
+use eblora_core::optim::{Ambient, Riemannian, RiemannianConfig};
 use eblora_core::train::{Silent, Task, TrainConfig, TrainError, Trainer};
 use faer::Mat;
 
@@ -145,6 +147,35 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
             if factor != "gradient of s" {
                 assert_eq!(run(&mut lora(), Some(fault)), clean[1], "{fault:?}");
             }
+        }
+    }
+}
+
+/// An inner optimiser whose increment for the last matrix of the stack overflows.
+struct Overflowing;
+
+impl Ambient<B> for Overflowing {
+    fn increment(&mut self, _: &B, grad: &mut CpuTensor<f32>, _: f64) {
+        *grad.values_mut().last_mut().expect("a stack") = f32::INFINITY;
+    }
+}
+
+#[test]
+fn factors_that_cannot_be_retracted_are_left_as_they_were() {
+    let (cpu, shape) = (B::new(), [2, 4, 2]);
+    let m = Subspace::from_basis(Mat::from_fn(4, 1, |i, _| f32::from(i == 3))).expect("orthonormal");
+    let start = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0].repeat(2);
+    for retraction in [Retraction::Whitening, Retraction::Polar, Retraction::Qr] {
+        for restricted in [false, true] {
+            let subspaces = restricted.then(|| cpu.upload_subspaces(&[&m; 2]).expect("memory"));
+            let config = RiemannianConfig { retraction, ..RiemannianConfig::default() };
+            let mut optimiser = Riemannian::new(&cpu, config, Overflowing, shape).expect("memory");
+            let mut x = cpu.upload(shape, &start).expect("memory");
+            let mut grad = cpu.upload(shape, &[0.1; 16]).expect("memory");
+            let error = optimiser.step(&cpu, &mut x, &mut grad, subspaces.as_ref(), 1.0).expect_err("not finite");
+            let (item, source) = (1, ManifoldError::NonFinite);
+            assert_eq!(error, BackendError::Manifold { item, source }, "{retraction:?}, M: {restricted}");
+            assert_eq!(x.values(), start, "{retraction:?}, M: {restricted}");
         }
     }
 }
