@@ -28,7 +28,7 @@ pub enum Init {
     Random,
 }
 
-/// Settings of [`Eblora`].
+/// Settings of [`Eblora`]. The rates by default are those that suited the demo best (`docs/search.md`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EbloraConfig {
     /// Rank r.
@@ -61,9 +61,9 @@ impl Default for EbloraConfig {
             rank: 8,
             epsilon: Some(0.99),
             budget: None,
-            step: 0.1,
+            step: 0.4,
             convention: StepConvention::Relative,
-            magnitude_rate: 6e-3,
+            magnitude_rate: 9e-3,
             weight_decay: 0.0,
             depth: DepthSchedule::default(),
             init: Init::Gradient,
@@ -74,9 +74,15 @@ impl Default for EbloraConfig {
 }
 
 impl EbloraConfig {
-    /// EBO: the same rule with M empty throughout.
-    pub fn ebo(self) -> Self {
-        Self { epsilon: None, ..self }
+    /// EBO by default: the same rule with M empty throughout, and the rates that suit that best.
+    ///
+    /// ```
+    /// use eblora_core::method::EbloraConfig;
+    /// let (ebo, eblora) = (EbloraConfig::ebo(), EbloraConfig::default());
+    /// assert!(ebo.epsilon.is_none() && ebo.magnitude_rate < eblora.magnitude_rate);
+    /// ```
+    pub fn ebo() -> Self {
+        Self { epsilon: None, magnitude_rate: 4e-3, ..Self::default() }
     }
 }
 
