@@ -9,7 +9,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use riemannian::{Riemannian, RiemannianConfig, StepConvention};
 pub use schedule::{Decay, Schedule};
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::Backend;
 
 /// An optimiser in the ambient space: turns a gradient into an increment and keeps its own state for it.
 pub trait Ambient<B: Backend> {
@@ -30,16 +30,4 @@ impl<B: Backend> Ambient<B> for Sgd {
 /// Adds an increment with decoupled weight decay: `x ← (1 − decay)·x + Δ`.
 pub fn descend<B: Backend>(backend: &B, x: &mut B::Tensor, increment: &B::Tensor, decay: f64) {
     backend.scale_add(x, 1.0 - decay, increment, 1.0);
-}
-
-/// Why a step was refused. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{factor} of matrix {item}: {source}")]
-pub struct StepError {
-    /// Which factor: `"U"`, `"V"` or `"s"`.
-    pub factor: &'static str,
-    /// Index in the stack.
-    pub item: usize,
-    /// Why.
-    pub source: BackendError,
 }
