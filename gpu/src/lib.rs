@@ -1,5 +1,17 @@
-//! `eblora_core::backend::Backend` over wgpu: the hot kernels as WGSL, twins of `core/src/backend/cpu`.
-//!
-//! Nothing is here yet: this release trains on the CPU. The crate holds the name and the place in the workspace, so
-//! that the kernels under `shaders/` and their launchers land beside the trait that they implement.
-#![no_std]
+//! `eblora_core::backend::Backend` over wgpu: the kernels under `shaders/`, twins of `core/src/backend/cpu`, on any
+//! Vulkan, Metal, DX12 or WebGPU device.
+#![deny(missing_docs)]
+
+mod adapter;
+mod buffer;
+mod device;
+mod error;
+
+#[allow(missing_docs, clippy::all)]
+mod shaders {
+    include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
+}
+
+pub use adapter::{AdapterReport, Wanted, adapters, is_software, type_name};
+pub use device::Counters;
+pub use error::GpuError;

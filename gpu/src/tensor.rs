@@ -1,0 +1,119 @@
+//! Tensors in device memory: a row-major stack of matrices in one buffer, or in several where it is larger than what a
+//! kernel can bind.
+
+use std::rc::Rc;
+
+use eblora_core::backend::{BackendError, Shaped};
+
+use crate::buffer::Buffer;
+use crate::device::Device;
+
+/// Bytes of a value.
+pub const VALUE: usize = 4;
+
+/// A part of a tensor: whole matrices of the stack, or whole rows where a matrix is too large.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) buffer: Buffer,
+    /// Index of its first value in the tensor.
+    pub(crate) first: usize,
+    /// Its values.
+    pub(crate) len: usize,
+}
+
+/// A row-major stack of f32 matrices in device memory.
+#[derive(Debug)]
+pub struct GpuTensor {
+    shape: [usize; 3],
+    pub(crate) shards: Vec<Shard>,
+}
+
+impl GpuTensor {
+    /// Memory for a tensor; what is in it is not defined.
+    pub(crate) fn new(device: &Rc<Device>, shape: [usize; 3]) -> Result<Self, BackendError> {
+        let [count, rows, cols] = shape;
+        let shards = shards(device, [count, rows, cols], VALUE)?;
+        Ok(Self { shape, shards })
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The shard that holds value `at`, and where in it; the last one for the end of the tensor.
+    pub(crate) fn locate(&self, at: usize) -> (usize, usize) {
+        let shard = self.shards.partition_point(|s| s.first <= at).saturating_sub(1);
+        (shard, at - self.shards[shard].first)
+    }
+}
+
+impl Shaped for GpuTensor {
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+}
+
+/// Cuts a stack at matrices, or at rows, so that each part can be bound.
+fn shards(device: &Rc<Device>, [count, rows, cols]: [usize; 3], bytes: usize) -> Result<Vec<Shard>, BackendError> {
+    let len = count * rows * cols;
+    let most = (device.max_binding() as usize / bytes).max(1);
+    let unit = if len <= most {
+        len
+    } else if rows * cols <= most {
+        most / (rows * cols) * (rows * cols)
+    } else {
+        // A row longer than a binding can't be cut: the driver will say so.
+        (most / cols).max(1) * cols
+    };
+    let mut shards = Vec::with_capacity(len.div_ceil(unit.max(1)).max(1));
+    let mut first = 0;
+    loop {
+        let len = unit.min(len - first);
+        shards.push(Shard { buffer: device.allocate((len * bytes) as u64)?, first, len });
+        first += len;
+        if first >= count * rows * cols {
+            return Ok(shards);
+        }
+    }
+}
+
+/// Frozen weights as stored: f32, bf16 or f16.
+#[derive(Debug)]
+pub struct GpuWeights {
+    shape: [usize; 3],
+    pub(crate) format: crate::shaders::matmul::Format,
+    pub(crate) shards: Vec<Shard>,
+}
+
+impl GpuWeights {
+    /// Memory for rows×cols weights.
+    pub(crate) fn new(
+        device: &Rc<Device>,
+        rows: usize,
+        cols: usize,
+        format: crate::shaders::matmul::Format,
+    ) -> Result<Self, BackendError> {
+        use crate::shaders::matmul::Format;
+        let bytes = if format == Format::F32 { 4 } else { 2 };
+        Ok(Self { shape: [1, rows, cols], format, shards: shards(device, [1, rows, cols], bytes)? })
+    }
+}
+
+impl Shaped for GpuWeights {
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+}
+
+/// Labels or token numbers in device memory.
+#[derive(Debug)]
+pub struct GpuLabels {
+    pub(crate) buffer: Buffer,
+    pub(crate) capacity: usize,
+}
