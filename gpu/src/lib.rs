@@ -6,6 +6,9 @@ mod adapter;
 mod buffer;
 mod device;
 mod error;
+mod kernels;
+mod read;
+mod tensor;
 
 #[allow(missing_docs, clippy::all)]
 mod shaders {
