@@ -111,7 +111,7 @@ fn write_module(
     for line in &shader.doc {
         writeln!(code, "///{line}")?;
     }
-    writeln!(code, "pub mod {name} {{\n    use crate::stream::{{Access, Kernel, Launch}};\n    use crate::buffer::Buffer;")?;
+    writeln!(code, "pub mod {name} {{\n    use crate::device::{{Access, Device, Kernel}};\n    use crate::buffer::Buffer;")?;
     for axis in &shader.axes {
         let (ty, count) = (camel(&axis.name), axis.choices.len());
         writeln!(code, "    /// Variants by {}.\n    #[derive(Clone, Copy, Debug, PartialEq, Eq)]\n    pub enum {ty} {{", axis.name)?;

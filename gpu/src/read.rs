@@ -1,5 +1,6 @@
 //! Reading back: values are copied to a staging buffer in the stream and arrive when the device has come that far.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use eblora_core::backend::BackendError;
@@ -22,6 +23,16 @@ pub struct Ticket {
     arrived: Receiver<Result<(), wgpu::BufferAsyncError>>,
     values: usize,
     device: Rc<Device>,
+    /// Not unmapped yet.
+    mapped: Cell<bool>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.mapped.get() {
+            self.staging.raw().unmap();
+        }
+    }
 }
 
 impl Ticket {
@@ -48,7 +59,7 @@ impl Ticket {
             // The ticket may have been dropped.
             let _ = tell.send(result);
         });
-        Ok(Self { staging, arrived, values, device: Rc::clone(device) })
+        Ok(Self { staging, arrived, values, device: Rc::clone(device), mapped: Cell::new(true) })
     }
 
     /// Waits for the values.
@@ -95,6 +106,7 @@ impl Ticket {
         let (code, item) = (word(0), word(1) as usize);
         drop(mapped);
         self.staging.raw().unmap();
+        self.mapped.set(false);
         if code != 0 {
             self.device.clear(&self.device.fault);
         }

@@ -1,0 +1,54 @@
+//! `y = γ∘(x − mean)·rstd + β` for each row; `stats` keeps mean and rstd. A workgroup a row. Twin:
+//! `core/src/backend/cpu/layer_norm.rs`.
+//! include shared/grid.wgsl
+//! include shared/reduce.wgsl
+struct Params {
+    rows: u32,
+    cols: u32,
+    x_offset: u32,
+    x_row: u32,
+    y_offset: u32,
+    y_row: u32,
+    stats_offset: u32,
+    epsilon: f32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> gamma: array<f32>;
+@group(0) @binding(3) var<storage, read> beta: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let row = linear_group(group, groups);
+    if row >= params.rows {
+        return;
+    }
+    let from = params.x_offset + row * params.x_row;
+    let into = params.y_offset + row * params.y_row;
+    let inverse = 1.0 / f32(params.cols);
+    var sum = 0.0;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        sum += x[from + j];
+    }
+    let mean = reduce_sum(thread, sum) * inverse;
+    // Centred before it is squared: Σx² − n·mean² would cancel.
+    var squares = 0.0;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        let centred = x[from + j] - mean;
+        squares += centred * centred;
+    }
+    let rstd = 1.0 / sqrt(reduce_sum(thread, squares) * inverse + params.epsilon);
+    for (var j = thread; j < params.cols; j += THREADS) {
+        y[into + j] = (x[from + j] - mean) * rstd * gamma[j] + beta[j];
+    }
+    if thread == 0u {
+        stats[params.stats_offset + 2u * row] = mean;
+        stats[params.stats_offset + 2u * row + 1u] = rstd;
+    }
+}
