@@ -1,0 +1,28 @@
+//! Adds row `(first + i) mod period` of a table to row i. Twin: `core/src/backend/cpu/elementwise.rs`.
+//! include shared/grid.wgsl
+struct Params {
+    len: u32,
+    cols: u32,
+    period: u32,
+    first: u32,
+    y_offset: u32,
+    y_row: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> table: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let at = linear_group(group, groups) * 256u + thread;
+    if at >= params.len {
+        return;
+    }
+    let row = at / params.cols;
+    let col = at % params.cols;
+    y[params.y_offset + row * params.y_row + col] += table[((params.first + row) % params.period) * params.cols + col];
+}

@@ -1,0 +1,61 @@
+//! `losses[row] = log Σ exp(z) − z[label]` and `d_logits = (softmax(z) − onehot)/counted`, 0 for an ignored label. A
+//! workgroup a row. Twin: `core/src/backend/cpu/cross_entropy.rs`.
+//! include shared/grid.wgsl
+//! include shared/reduce.wgsl
+struct Params {
+    rows: u32,
+    cols: u32,
+    z_offset: u32,
+    z_row: u32,
+    d_offset: u32,
+    d_row: u32,
+    first: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(3) var<storage, read> counted: array<f32>;
+@group(0) @binding(4) var<storage, read_write> d_logits: array<f32>;
+@group(0) @binding(5) var<storage, read_write> losses: array<f32>;
+
+// The label that does not count.
+const IGNORED: u32 = 0xffffffffu;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let row = linear_group(group, groups);
+    if row >= params.rows {
+        return;
+    }
+    let from = params.z_offset + row * params.z_row;
+    let into = params.d_offset + row * params.d_row;
+    let label = labels[params.first + row];
+    let ignored = label == IGNORED;
+    var most = -3.4028235e38;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        most = max(most, logits[from + j]);
+    }
+    most = reduce_max(thread, most);
+    var sum = 0.0;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        sum += exp(logits[from + j] - most);
+    }
+    let total = reduce_sum(thread, sum);
+    let inverse = select(1.0 / max(counted[0], 1.0), 0.0, ignored);
+    let scale = inverse / total;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        let one = select(0.0, inverse, j == label);
+        d_logits[into + j] = exp(logits[from + j] - most) * scale - one;
+    }
+    if thread == 0u {
+        var loss = 0.0;
+        if !ignored {
+            loss = log(total) - (logits[from + min(label, params.cols - 1u)] - most);
+        }
+        losses[params.first + row] = loss;
+    }
+}

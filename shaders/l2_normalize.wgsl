@@ -1,0 +1,41 @@
+//! `y = x/‖x‖` per row, zero rows stay zero; `norms` keeps `‖x‖`. A workgroup a row. Twin: `core/src/backend/cpu/l2_normalize.rs`.
+//! include shared/grid.wgsl
+//! include shared/reduce.wgsl
+struct Params {
+    rows: u32,
+    cols: u32,
+    x_offset: u32,
+    x_row: u32,
+    y_offset: u32,
+    y_row: u32,
+    norms_offset: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> norms: array<f32>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let row = linear_group(group, groups);
+    if row >= params.rows {
+        return;
+    }
+    let from = params.x_offset + row * params.x_row;
+    var squares = 0.0;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        squares += x[from + j] * x[from + j];
+    }
+    let norm = sqrt(reduce_sum(thread, squares));
+    let inverse = select(0.0, 1.0 / norm, norm > 0.0);
+    for (var j = thread; j < params.cols; j += THREADS) {
+        y[params.y_offset + row * params.y_row + j] = x[from + j] * inverse;
+    }
+    if thread == 0u {
+        norms[params.norms_offset + row] = norm;
+    }
+}

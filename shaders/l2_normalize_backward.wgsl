@@ -1,0 +1,43 @@
+//! `dx = (dy − y·⟨y, dy⟩)/‖x‖` per row, 0 for a zero row. A workgroup a row. Twin: `core/src/backend/cpu/l2_normalize.rs`.
+//! include shared/grid.wgsl
+//! include shared/reduce.wgsl
+struct Params {
+    rows: u32,
+    cols: u32,
+    dy_offset: u32,
+    dy_row: u32,
+    y_offset: u32,
+    y_row: u32,
+    dx_offset: u32,
+    dx_row: u32,
+    norms_offset: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read> y: array<f32>;
+@group(0) @binding(3) var<storage, read> norms: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let row = linear_group(group, groups);
+    if row >= params.rows {
+        return;
+    }
+    let grad = params.dy_offset + row * params.dy_row;
+    let from = params.y_offset + row * params.y_row;
+    let norm = norms[params.norms_offset + row];
+    let inverse = select(0.0, 1.0 / norm, norm > 0.0);
+    var sum = 0.0;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        sum += y[from + j] * dy[grad + j];
+    }
+    let along = reduce_sum(thread, sum);
+    for (var j = thread; j < params.cols; j += THREADS) {
+        dx[params.dx_offset + row * params.dx_row + j] = (dy[grad + j] - y[from + j] * along) * inverse;
+    }
+}

@@ -1,0 +1,56 @@
+//! Softmax of each row of scores in place, masked: query i of a sequence sees keys j < its length and, where causal,
+//! j ≤ i + keys − tokens. Masked entries become 0; so does a row that sees nothing. A workgroup a row; rows are ordered
+//! [sequence, head, query]. Twin: `core/src/backend/cpu/attention.rs`.
+//! include shared/grid.wgsl
+//! include shared/reduce.wgsl
+struct Params {
+    rows: u32,
+    first: u32,
+    keys: u32,
+    tokens: u32,
+    heads: u32,
+    causal: u32,
+    masked: u32,
+    offset: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> lengths: array<u32>;
+@group(0) @binding(2) var<storage, read_write> p: array<f32>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let row = linear_group(group, groups);
+    if row >= params.rows {
+        return;
+    }
+    let base = params.offset + row * params.keys;
+    let whole = params.first + row;
+    let query = whole % params.tokens;
+    var seen = params.keys;
+    if params.masked == 1u {
+        seen = min(seen, lengths[whole / params.tokens / params.heads]);
+    }
+    if params.causal == 1u {
+        seen = min(seen, max(query + params.keys + 1u, params.tokens) - params.tokens);
+    }
+    var most = -3.4028235e38;
+    for (var j = thread; j < seen; j += THREADS) {
+        most = max(most, p[base + j]);
+    }
+    most = reduce_max(thread, most);
+    var sum = 0.0;
+    for (var j = thread; j < seen; j += THREADS) {
+        let e = exp(p[base + j] - most);
+        p[base + j] = e;
+        sum += e;
+    }
+    let total = reduce_sum(thread, sum);
+    let inverse = select(0.0, 1.0 / total, seen > 0u);
+    for (var j = thread; j < params.keys; j += THREADS) {
+        p[base + j] = select(0.0, p[base + j] * inverse, j < seen);
+    }
+}
