@@ -31,30 +31,30 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let from = params.z_offset + row * params.z_row;
+    let start = params.z_offset + row * params.z_row;
     let into = params.d_offset + row * params.d_row;
     let label = labels[params.first + row];
     let ignored = label == IGNORED;
     var most = -3.4028235e38;
     for (var j = thread; j < params.cols; j += THREADS) {
-        most = max(most, logits[from + j]);
+        most = max(most, logits[start + j]);
     }
     most = reduce_max(thread, most);
     var sum = 0.0;
     for (var j = thread; j < params.cols; j += THREADS) {
-        sum += exp(logits[from + j] - most);
+        sum += exp(logits[start + j] - most);
     }
     let total = reduce_sum(thread, sum);
     let inverse = select(1.0 / max(counted[0], 1.0), 0.0, ignored);
     let scale = inverse / total;
     for (var j = thread; j < params.cols; j += THREADS) {
         let one = select(0.0, inverse, j == label);
-        d_logits[into + j] = exp(logits[from + j] - most) * scale - one;
+        d_logits[into + j] = exp(logits[start + j] - most) * scale - one;
     }
     if thread == 0u {
         var loss = 0.0;
         if !ignored {
-            loss = log(total) - (logits[from + min(label, params.cols - 1u)] - most);
+            loss = log(total) - (logits[start + min(label, params.cols - 1u)] - most);
         }
         losses[params.first + row] = loss;
     }

@@ -1,4 +1,4 @@
-//! Reports the first matrix of a stack that has a value which is not finite. Twin: `core/src/backend/cpu/elementwise.rs`.
+//! Reports a matrix of a stack that has a value which is not finite. Twin: `core/src/backend/cpu/elementwise.rs`.
 //! include shared/grid.wgsl
 //! include shared/fault.wgsl
 struct Params {

@@ -25,15 +25,15 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let from = params.x_offset + row * params.x_row;
+    let start = params.x_offset + row * params.x_row;
     var squares = 0.0;
     for (var j = thread; j < params.cols; j += THREADS) {
-        squares += x[from + j] * x[from + j];
+        squares += x[start + j] * x[start + j];
     }
     let norm = sqrt(reduce_sum(thread, squares));
     let inverse = select(0.0, 1.0 / norm, norm > 0.0);
     for (var j = thread; j < params.cols; j += THREADS) {
-        y[params.y_offset + row * params.y_row + j] = x[from + j] * inverse;
+        y[params.y_offset + row * params.y_row + j] = x[start + j] * inverse;
     }
     if thread == 0u {
         norms[params.norms_offset + row] = norm;

@@ -29,15 +29,15 @@ fn main(
         return;
     }
     let grad = params.dy_offset + row * params.dy_row;
-    let from = params.y_offset + row * params.y_row;
+    let start = params.y_offset + row * params.y_row;
     let norm = norms[params.norms_offset + row];
     let inverse = select(0.0, 1.0 / norm, norm > 0.0);
     var sum = 0.0;
     for (var j = thread; j < params.cols; j += THREADS) {
-        sum += y[from + j] * dy[grad + j];
+        sum += y[start + j] * dy[grad + j];
     }
     let along = reduce_sum(thread, sum);
     for (var j = thread; j < params.cols; j += THREADS) {
-        dx[params.dx_offset + row * params.dx_row + j] = (dy[grad + j] - y[from + j] * along) * inverse;
+        dx[params.dx_offset + row * params.dx_row + j] = (dy[grad + j] - y[start + j] * along) * inverse;
     }
 }

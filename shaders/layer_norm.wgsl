@@ -29,23 +29,23 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let from = params.x_offset + row * params.x_row;
+    let start = params.x_offset + row * params.x_row;
     let into = params.y_offset + row * params.y_row;
     let inverse = 1.0 / f32(params.cols);
     var sum = 0.0;
     for (var j = thread; j < params.cols; j += THREADS) {
-        sum += x[from + j];
+        sum += x[start + j];
     }
     let mean = reduce_sum(thread, sum) * inverse;
     // Centred before it is squared: Σx² − n·mean² would cancel.
     var squares = 0.0;
     for (var j = thread; j < params.cols; j += THREADS) {
-        let centred = x[from + j] - mean;
+        let centred = x[start + j] - mean;
         squares += centred * centred;
     }
     let rstd = 1.0 / sqrt(reduce_sum(thread, squares) * inverse + params.epsilon);
     for (var j = thread; j < params.cols; j += THREADS) {
-        y[into + j] = (x[from + j] - mean) * rstd * gamma[j] + beta[j];
+        y[into + j] = (x[start + j] - mean) * rstd * gamma[j] + beta[j];
     }
     if thread == 0u {
         stats[params.stats_offset + 2u * row] = mean;

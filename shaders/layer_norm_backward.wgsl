@@ -30,7 +30,7 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let from = params.x_offset + row * params.x_row;
+    let start = params.x_offset + row * params.x_row;
     let grad = params.dy_offset + row * params.dy_row;
     let into = params.dx_offset + row * params.dx_row;
     let mean = stats[params.stats_offset + 2u * row];
@@ -41,12 +41,12 @@ fn main(
     for (var j = thread; j < params.cols; j += THREADS) {
         let g = dy[grad + j] * gamma[j];
         sum += g;
-        along += g * (x[from + j] - mean);
+        along += g * (x[start + j] - mean);
     }
     let mean_g = reduce_sum(thread, sum) * inverse;
     let mean_gx = reduce_sum(thread, along) * rstd * inverse;
     for (var j = thread; j < params.cols; j += THREADS) {
-        let x_hat = (x[from + j] - mean) * rstd;
+        let x_hat = (x[start + j] - mean) * rstd;
         dx[into + j] += rstd * (dy[grad + j] * gamma[j] - mean_g - x_hat * mean_gx);
     }
 }

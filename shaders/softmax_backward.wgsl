@@ -23,14 +23,14 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let from = params.p_offset + row * params.keys;
+    let start = params.p_offset + row * params.keys;
     let into = params.d_offset + row * params.keys;
     var sum = 0.0;
     for (var j = thread; j < params.keys; j += THREADS) {
-        sum += p[from + j] * d[into + j];
+        sum += p[start + j] * d[into + j];
     }
     let along = reduce_sum(thread, sum);
     for (var j = thread; j < params.keys; j += THREADS) {
-        d[into + j] = params.alpha * p[from + j] * (d[into + j] - along);
+        d[into + j] = params.alpha * p[start + j] * (d[into + j] - along);
     }
 }
