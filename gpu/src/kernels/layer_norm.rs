@@ -1,0 +1,67 @@
+//! Layer norm of each row and its input gradient.
+
+use eblora_core::backend::{View, ViewMut};
+
+use super::elementwise::same;
+use super::rows::{Rows, for_parts, row_groups};
+use crate::device::Device;
+use crate::shaders::{layer_norm as forward, layer_norm_backward as backward};
+use crate::tensor::GpuTensor;
+
+/// `y = γ∘(x − mean)·rstd + β`; `stats` (n×2) keeps mean and rstd.
+pub fn layer_norm(
+    device: &Device,
+    y: ViewMut<'_, GpuTensor>,
+    stats: &GpuTensor,
+    x: View<'_, GpuTensor>,
+    [gamma, beta]: [&GpuTensor; 2],
+    epsilon: f64,
+) {
+    same("layer_norm", (y.rows, y.cols), (x.rows, x.cols));
+    let operands = [Rows::of(x), Rows::target(&y), Rows::packed(stats, 2)];
+    for_parts(x.rows, operands, &mut |_, rows, [from, into, stats]| {
+        let params = forward::Params {
+            rows: rows as u32,
+            cols: x.cols as u32,
+            x_offset: from.1,
+            x_row: x.stride as u32,
+            y_offset: into.1,
+            y_row: y.stride as u32,
+            stats_offset: stats.1,
+            epsilon: epsilon as f32,
+        };
+        let (gamma, beta) = (&gamma.shards[0].buffer, &beta.shards[0].buffer);
+        let buffers = forward::Buffers { x: from.0, gamma, beta, y: into.0, stats: stats.0 };
+        forward::launch(device, buffers, params, row_groups(rows));
+    });
+}
+
+/// Adds the input gradient to `dx`.
+pub fn layer_norm_backward(
+    device: &Device,
+    dx: ViewMut<'_, GpuTensor>,
+    dy: View<'_, GpuTensor>,
+    x: View<'_, GpuTensor>,
+    stats: &GpuTensor,
+    gamma: &GpuTensor,
+) {
+    same("layer_norm_backward", (dx.rows, dx.cols), (x.rows, x.cols));
+    same("layer_norm_backward", (dy.rows, dy.cols), (x.rows, x.cols));
+    let operands = [Rows::of(dy), Rows::of(x), Rows::packed(stats, 2), Rows::target(&dx)];
+    for_parts(x.rows, operands, &mut |_, rows, [grad, from, stats, into]| {
+        let params = backward::Params {
+            rows: rows as u32,
+            cols: x.cols as u32,
+            dy_offset: grad.1,
+            dy_row: dy.stride as u32,
+            x_offset: from.1,
+            x_row: x.stride as u32,
+            dx_offset: into.1,
+            dx_row: dx.stride as u32,
+            stats_offset: stats.1,
+        };
+        let gamma = &gamma.shards[0].buffer;
+        let buffers = backward::Buffers { dy: grad.0, x: from.0, stats: stats.0, gamma, dx: into.0 };
+        backward::launch(device, buffers, params, row_groups(rows));
+    });
+}
