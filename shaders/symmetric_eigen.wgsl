@@ -1,0 +1,57 @@
+//! Eigenvalues, descending, and eigenvectors of a stack of symmetric r×r matrices, r ≤ 64: a workgroup a matrix. Only the
+//! lower triangles are read. Twin: `core/src/backend/cpu/symmetric_eigen.rs`.
+//! include shared/fault.wgsl
+struct Params {
+    r: u32,
+    first: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read_write> values: array<f32>;
+@group(0) @binding(3) var<storage, read_write> vectors: array<f32>;
+@group(0) @binding(4) var<storage, read_write> work: array<f32>;
+@group(0) @binding(5) var<storage, read_write> fault: array<atomic<u32>>;
+//! include shared/jacobi.wgsl
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = params.r;
+    let at = group.x * r * r;
+    var bad = 0.0;
+    for (var i = thread; i < r * r; i += THREADS) {
+        let row = i / r;
+        let col = i % r;
+        if row >= col {
+            let x = a[at + i];
+            c[packed(row, col)] = x;
+            bad += select(1.0, 0.0, is_finite(x));
+        }
+    }
+    if total(thread, bad) > 0.0 {
+        if thread == 0u {
+            report(NOT_FINITE, params.first + group.x);
+        }
+        return;
+    }
+    jacobi(thread, r, at);
+    // The rank of each value, ties by index, is its place.
+    if thread < r {
+        let own = c[packed(thread, thread)];
+        var place = 0u;
+        for (var j = 0u; j < r; j++) {
+            let other = c[packed(j, j)];
+            place += select(0u, 1u, other > own || (other == own && j < thread));
+        }
+        values[group.x * r + place] = own;
+        pair[thread / 2u][thread % 2u] = place;
+    }
+    workgroupBarrier();
+    for (var i = thread; i < r * r; i += THREADS) {
+        work[at + i] = vectors[at + i];
+    }
+    storageBarrier();
+    for (var i = thread; i < r * r; i += THREADS) {
+        let col = i % r;
+        vectors[at + i - col + pair[col / 2u][col % 2u]] = work[at + i];
+    }
+}
