@@ -43,7 +43,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             place += select(0u, 1u, other > own || (other == own && j < thread));
         }
         values[group.x * r + place] = own;
-        pair[thread / 2u][thread % 2u] = place;
+        lanes[thread] = f32(place);
     }
     workgroupBarrier();
     for (var i = thread; i < r * r; i += THREADS) {
@@ -52,6 +52,6 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     storageBarrier();
     for (var i = thread; i < r * r; i += THREADS) {
         let col = i % r;
-        vectors[at + i - col + pair[col / 2u][col % 2u]] = work[at + i];
+        vectors[at + i - col + u32(lanes[col])] = work[at + i];
     }
 }
