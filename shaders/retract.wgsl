@@ -8,6 +8,8 @@ struct Params {
     n: u32,
     r: u32,
     first: u32,
+    // Where the first matrix's block of `vectors` begins.
+    vectors: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -238,7 +240,7 @@ fn apply(thread: u32, base: u32) {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let base = group.x * params.n * params.r;
-    let at = group.x * params.r * params.r;
+    let at = params.vectors + group.x * params.r * params.r;
     for (var pass_ = 0u; pass_ < PASSES; pass_++) {
         gram(thread, base);
         let squares = distance(thread);

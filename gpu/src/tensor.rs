@@ -36,6 +36,25 @@ impl GpuTensor {
         Ok(Self { shape, shards })
     }
 
+    /// A tensor with these values.
+    pub(crate) fn upload(device: &Rc<Device>, shape: [usize; 3], values: &[f32]) -> Result<Self, BackendError> {
+        let expected = shape.iter().product();
+        if values.len() != expected {
+            return Err(BackendError::Size { op: "upload", expected, got: values.len() });
+        }
+        let tensor = Self::new(device, shape)?;
+        tensor.write(device, values);
+        Ok(tensor)
+    }
+
+    /// Overwrites the first values.
+    pub(crate) fn write(&self, device: &Device, values: &[f32]) {
+        for shard in self.shards.iter().filter(|s| s.first < values.len()) {
+            let end = (shard.first + shard.len).min(values.len());
+            device.write(&shard.buffer, 0, bytemuck::cast_slice(&values[shard.first..end]));
+        }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -116,4 +135,17 @@ impl Shaped for GpuWeights {
 pub struct GpuLabels {
     pub(crate) buffer: Buffer,
     pub(crate) capacity: usize,
+    /// Working memory of the cross-entropy: the loss of each row, and how many rows count.
+    pub(crate) losses: Buffer,
+    pub(crate) counted: Buffer,
+}
+
+impl GpuLabels {
+    /// Room for so many.
+    pub(crate) fn new(device: &Rc<Device>, capacity: usize) -> Result<Self, BackendError> {
+        let buffer = || device.allocate((capacity * VALUE) as u64);
+        let labels = Self { buffer: buffer()?, capacity, losses: buffer()?, counted: device.allocate(VALUE as u64)? };
+        device.clear(&labels.buffer);
+        Ok(labels)
+    }
 }
