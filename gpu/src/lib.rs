@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 mod adapter;
+mod backend;
 mod buffer;
 mod device;
 mod error;
@@ -10,11 +11,16 @@ mod kernels;
 mod read;
 mod tensor;
 
+/// Made of `shaders/` by the build script.
 #[allow(missing_docs, clippy::all)]
 mod shaders {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
 pub use adapter::{AdapterReport, Wanted, adapters, is_software, type_name};
+pub use backend::Gpu;
 pub use device::Counters;
 pub use error::GpuError;
+pub use kernels::geometry::{GpuScratch, GpuSubspaces};
+pub use read::Ticket;
+pub use tensor::{GpuLabels, GpuTensor, GpuWeights};

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use eblora_core::Real;
 use eblora_core::backend::{BackendError, Shaped};
 use eblora_core::gpm::{Form, Subspace};
 use eblora_core::manifold::{Retraction, TangentMap};
@@ -11,8 +10,8 @@ use super::matmul::{Batch, Finish, matmul};
 use super::rows::value_groups;
 use crate::device::Device;
 use crate::shaders::matmul::Format;
-use crate::shaders::{retract as retract_shader, symmetrise};
-use crate::tensor::{GpuTensor, VALUE};
+use crate::shaders::{newton as newton_shader, retract as retract_shader, symmetrise};
+use crate::tensor::GpuTensor;
 
 /// The gradient subspaces of a stack of layers: their bases, padded with zero columns to one width, and per layer the
 /// signs of `X ← β·X + σ·B·(BᵀX)`: (−1, 1) for M itself, (1, 0) for its complement.
@@ -139,4 +138,30 @@ pub fn retract(retraction: Retraction, y: &GpuTensor, scratch: &GpuScratch) -> R
         launch(&scratch.device, way, buffers, params, [(shard.len / (n * r)) as u32, 1, 1]);
     }
     Ok(())
+}
+
+/// Steps of Newton–Schulz: enough for a condition number of about 10³, far beyond what training meets.
+const NEWTON_STEPS: u32 = 24;
+
+/// The polar factor for r beyond [`MOST_RANK`], by products alone.
+fn newton(y: &GpuTensor, scratch: &GpuScratch) {
+    let ([count, n, r], device) = (y.shape(), &scratch.device);
+    let Some(copy) = &scratch.copy else { return };
+    let (y, copy, g) = (Batch::stack(y, n, r), Batch::stack(copy, n, r), Batch::stack(&scratch.gram, r, r));
+    let product = |d, factors| matmul(device, Format::F32, d, factors, [1, count], Finish::default());
+    let buffers = newton_shader::Buffers { g: &scratch.gram.shards[0].buffer, fault: &device.fault };
+    let step = |step| {
+        let params = newton_shader::Params { r: r as u32, step };
+        newton_shader::launch(device, buffers, params, [count as u32, 1, 1]);
+    };
+    for pair in 0..NEWTON_STEPS / 2 {
+        product(g, [y.t(), y]);
+        step(u32::from(pair > 0));
+        product(copy, [y, g]);
+        product(g, [copy.t(), copy]);
+        step(1);
+        product(y, [copy, g]);
+    }
+    product(g, [y.t(), y]);
+    step(2);
 }

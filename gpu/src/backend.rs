@@ -1,0 +1,305 @@
+//! [`Gpu`]: the [`Backend`] over a device, each method one launcher of [`crate::kernels`].
+
+use std::rc::Rc;
+
+use eblora_core::backend::{
+    AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Gelu, Scale, View, ViewMut,
+};
+use eblora_core::gpm::Subspace;
+use eblora_core::manifold::{Retraction, TangentMap};
+
+use crate::adapter::{Wanted, is_software, open};
+use crate::device::{Counters, Device};
+use crate::error::GpuError;
+use crate::kernels::attention::{self, Extents};
+use crate::kernels::geometry::{self, GpuScratch, GpuSubspaces};
+use crate::kernels::matmul::{Batch, Finish};
+use crate::kernels::{activation, adamw, cross_entropy, elementwise, l2_normalize, layer_norm, matmul, pool};
+use crate::read::Ticket;
+use crate::shaders::matmul::Format;
+use crate::tensor::{GpuLabels, GpuTensor};
+
+/// A GPU as a backend.
+///
+/// Kernels are only recorded; they run, in one submission, when something is written to or read from the device. Faults
+/// that kernels find, such as a gradient that is not finite, freeze every later update and are reported by the next
+/// [`Backend::read`].
+///
+/// ```no_run
+/// use eblora_core::backend::{Backend, Epilogue, View, ViewMut};
+/// # pollster::block_on(async {
+/// let gpu = eblora_gpu::Gpu::open(&eblora_gpu::Wanted::Best).await?;
+/// let a = gpu.upload([1, 2, 2], &[1.0, 2.0, 3.0, 4.0])?;
+/// let mut y = gpu.zeros([1, 2, 2])?;
+/// gpu.matmul(ViewMut::all(&mut y), View::all(&a), View::all(&a).t(), Epilogue::default());
+/// assert_eq!(gpu.read(&y).await?, [5.0, 11.0, 11.0, 25.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    device: Rc<Device>,
+}
+
+impl Gpu {
+    /// A device of the wanted adapter.
+    ///
+    /// # Errors
+    /// When there is no such adapter, it lacks what is needed, or its driver gives no device.
+    pub async fn open(wanted: &Wanted) -> Result<Self, GpuError> {
+        Ok(Self { device: open(wanted, None).await? })
+    }
+
+    /// As [`Gpu::open`], but kernels bind at most `max_binding` bytes of a tensor: larger ones are sharded.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_with_binding(wanted: &Wanted, max_binding: u64) -> Result<Self, GpuError> {
+        Ok(Self { device: open(wanted, Some(max_binding)).await? })
+    }
+
+    /// Whether the adapter computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        is_software(self.device.info())
+    }
+
+    /// What the driver says of the adapter.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        self.device.info()
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.device.counters()
+    }
+
+    /// Gives pooled memory that nobody uses back to the driver.
+    pub fn trim(&self) {
+        self.device.trim();
+    }
+
+    /// Waits until everything queued has run.
+    ///
+    /// # Errors
+    /// When the device fails, or a kernel found a fault.
+    pub async fn wait(&self) -> Result<(), BackendError> {
+        let one = GpuTensor::new(&self.device, [1, 1, 1])?;
+        Ticket::new(&self.device, &one)?.wait().await.map(drop)
+    }
+
+    /// Takes the device away, as a driver reset or an unplugged card would: for tests of what happens then.
+    pub fn destroy(&self) {
+        self.device.flush();
+        self.device.raw().destroy();
+    }
+}
+
+type Dst<'a> = ViewMut<'a, GpuTensor>;
+type Src<'a> = View<'a, GpuTensor>;
+
+/// The epilogue in terms of the kernel.
+fn finish<'a>(epilogue: Epilogue<'a, GpuTensor>) -> Finish<'a> {
+    let (alpha, scales) = match epilogue.scale {
+        Scale::Value(alpha) => (alpha, None),
+        Scale::Item(tensor, item) => (1.0, Some((tensor, item, 0))),
+    };
+    let bias = epilogue.bias.map(|bias| (bias, 0));
+    Finish { alpha, scales, accumulate: u32::from(epilogue.accumulate), bias }
+}
+
+fn kind(gelu: Gelu) -> u32 {
+    match gelu {
+        Gelu::Exact => 0,
+        Gelu::Tanh => 1,
+    }
+}
+
+fn extents(shape: AttentionShape) -> Extents {
+    let AttentionShape { batch, tokens, heads } = shape;
+    Extents { batch, tokens, keys: tokens, heads, kv_heads: heads, causal: false }
+}
+
+impl Backend for Gpu {
+    type Scalar = f32;
+    type Tensor = GpuTensor;
+    type Labels = GpuLabels;
+    type Subspaces = GpuSubspaces;
+    type Scratch = GpuScratch;
+
+    fn name(&self) -> String {
+        self.device.name().to_string()
+    }
+
+    fn zeros(&self, shape: [usize; 3]) -> Result<GpuTensor, BackendError> {
+        let tensor = GpuTensor::new(&self.device, shape)?;
+        for shard in &tensor.shards {
+            self.device.clear(&shard.buffer);
+        }
+        Ok(tensor)
+    }
+
+    fn upload(&self, shape: [usize; 3], values: &[f32]) -> Result<GpuTensor, BackendError> {
+        GpuTensor::upload(&self.device, shape, values)
+    }
+
+    fn write(&self, dst: &mut GpuTensor, values: &[f32]) -> Result<(), BackendError> {
+        let (expected, got) = (dst.len(), values.len());
+        if got > expected {
+            return Err(BackendError::Size { op: "write", expected, got });
+        }
+        dst.write(&self.device, values);
+        Ok(())
+    }
+
+    async fn read(&self, src: &GpuTensor) -> Result<Vec<f32>, BackendError> {
+        Ticket::new(&self.device, src)?.wait().await
+    }
+
+    fn labels(&self, capacity: usize) -> Result<GpuLabels, BackendError> {
+        GpuLabels::new(&self.device, capacity)
+    }
+
+    fn write_labels(&self, dst: &mut GpuLabels, labels: &[u32]) -> Result<(), BackendError> {
+        let (expected, got) = (dst.capacity, labels.len());
+        if got > expected {
+            return Err(BackendError::Size { op: "write_labels", expected, got });
+        }
+        self.device.write(&dst.buffer, 0, bytemuck::cast_slice(labels));
+        Ok(())
+    }
+
+    fn upload_subspaces(&self, subspaces: &[&Subspace<f32>]) -> Result<GpuSubspaces, BackendError> {
+        GpuSubspaces::upload(&self.device, subspaces)
+    }
+
+    fn scratch(&self, shape: [usize; 3]) -> Result<GpuScratch, BackendError> {
+        GpuScratch::new(&self.device, shape)
+    }
+
+    fn matmul(&self, dst: Dst<'_>, a: Src<'_>, b: Src<'_>, epilogue: Epilogue<'_, GpuTensor>) {
+        let factors = [Batch::view(a), Batch::view(b)];
+        matmul::matmul(&self.device, Format::F32, Batch::target(&dst), factors, [1, 1], finish(epilogue));
+    }
+
+    fn copy(&self, dst: Dst<'_>, src: Src<'_>) {
+        elementwise::copy(&self.device, dst, src);
+    }
+
+    fn fill(&self, dst: &mut GpuTensor, value: f64) {
+        elementwise::fill(&self.device, dst, value);
+    }
+
+    fn scale(&self, dst: &mut GpuTensor, alpha: f64) {
+        elementwise::scale(&self.device, dst, alpha);
+    }
+
+    fn scale_add(&self, dst: &mut GpuTensor, alpha: f64, src: &GpuTensor, beta: f64) {
+        elementwise::scale_add(&self.device, dst, alpha, src, beta);
+    }
+
+    fn add_rows(&self, dst: Dst<'_>, table: &GpuTensor) {
+        elementwise::add_rows(&self.device, dst, table);
+    }
+
+    fn dot(&self, dst: &mut GpuTensor, index: usize, a: Src<'_>, b: Src<'_>) {
+        elementwise::dot(&self.device, dst, index, a, b);
+    }
+
+    fn layer_norm(
+        &self,
+        y: Dst<'_>,
+        stats: &mut GpuTensor,
+        x: Src<'_>,
+        gamma: &GpuTensor,
+        beta: &GpuTensor,
+        epsilon: f64,
+    ) {
+        layer_norm::layer_norm(&self.device, y, stats, x, [gamma, beta], epsilon);
+    }
+
+    fn layer_norm_backward(&self, dx: Dst<'_>, dy: Src<'_>, x: Src<'_>, stats: &GpuTensor, gamma: &GpuTensor) {
+        layer_norm::layer_norm_backward(&self.device, dx, dy, x, stats, gamma);
+    }
+
+    fn gelu(&self, gelu: Gelu, y: Dst<'_>, x: Src<'_>) {
+        activation::activation(&self.device, kind(gelu), y, x);
+    }
+
+    fn gelu_backward(&self, gelu: Gelu, dx: Dst<'_>, x: Src<'_>) {
+        activation::activation_backward(&self.device, kind(gelu), dx, x);
+    }
+
+    fn attention(
+        &self,
+        o: Dst<'_>,
+        probabilities: &mut GpuTensor,
+        q: Src<'_>,
+        k: Src<'_>,
+        v: Src<'_>,
+        shape: AttentionShape,
+    ) {
+        attention::attention(&self.device, o, probabilities, [q, k, v], None, extents(shape));
+    }
+
+    fn attention_backward(
+        &self,
+        grads: [Dst<'_>; 3],
+        d_o: Src<'_>,
+        probabilities: &GpuTensor,
+        scratch: &mut GpuTensor,
+        q: Src<'_>,
+        k: Src<'_>,
+        v: Src<'_>,
+        shape: AttentionShape,
+    ) {
+        let kept = [probabilities, &*scratch];
+        attention::attention_backward(&self.device, grads, d_o, kept, [q, k, v], extents(shape));
+    }
+
+    fn mean_pool(&self, y: Dst<'_>, x: Src<'_>, tokens: usize) {
+        pool::mean_pool(&self.device, y, x, tokens, None);
+    }
+
+    fn mean_pool_backward(&self, dx: Dst<'_>, dy: Src<'_>, tokens: usize) {
+        pool::mean_pool_backward(&self.device, dx, dy, tokens, None);
+    }
+
+    fn l2_normalize(&self, y: Dst<'_>, norms: &mut GpuTensor, x: Src<'_>) {
+        l2_normalize::l2_normalize(&self.device, y, norms, x);
+    }
+
+    fn l2_normalize_backward(&self, dx: Dst<'_>, dy: Src<'_>, y: Src<'_>, norms: &GpuTensor) {
+        l2_normalize::l2_normalize_backward(&self.device, dx, dy, y, norms);
+    }
+
+    fn cross_entropy(&self, loss: &mut GpuTensor, index: usize, d_logits: Dst<'_>, logits: Src<'_>, labels: &GpuLabels) {
+        cross_entropy::cross_entropy(&self.device, loss, index, d_logits, logits, labels);
+    }
+
+    fn adamw(&self, grad: &mut GpuTensor, m: &mut GpuTensor, v: &mut GpuTensor, step: AdamWStep) {
+        adamw::adamw(&self.device, grad, m, v, step);
+    }
+
+    fn project_off(&self, x: &mut GpuTensor, subspaces: &GpuSubspaces, scratch: &mut GpuScratch) {
+        geometry::project_off(x, subspaces, scratch);
+    }
+
+    fn project_tangent(&self, map: TangentMap, x: &GpuTensor, delta: &mut GpuTensor, scratch: &mut GpuScratch) {
+        geometry::project_tangent(map, x, delta, scratch);
+    }
+
+    fn retract(
+        &self,
+        retraction: Retraction,
+        y: &mut GpuTensor,
+        scratch: &mut GpuScratch,
+    ) -> Result<(), BackendError> {
+        geometry::retract(retraction, y, scratch)
+    }
+
+    fn guard_finite(&self, stack: &GpuTensor) -> Result<(), BackendError> {
+        self.device.check()?;
+        elementwise::guard_finite(&self.device, stack);
+        Ok(())
+    }
+}
