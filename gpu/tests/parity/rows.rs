@@ -1,1 +1,132 @@
-//! To come.
+//! Norms, activations, pooling and the loss: kernels that go row by row.
+
+use eblora_core::backend::{Backend, Gelu, View, ViewMut};
+
+use crate::compare::assert_close;
+use crate::{Pair, SIZES, normal, read, upload, with_device};
+
+const EPS: f64 = f32::EPSILON as f64;
+
+async fn layer_norm<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
+    let x = upload(b, [1, n, d], &normal(1, n * d));
+    let (gamma, beta) = (upload(b, [1, 1, d], &normal(2, d)), upload(b, [1, 1, d], &normal(3, d)));
+    let dy = upload(b, [1, n, d], &normal(4, n * d));
+    let mut dx = upload(b, [1, n, d], &normal(5, n * d));
+    let (mut y, mut stats) = (b.zeros([1, n, d]).unwrap(), b.zeros([1, n, 2]).unwrap());
+    b.layer_norm(ViewMut::all(&mut y), &mut stats, View::all(&x), &gamma, &beta, 1e-6);
+    b.layer_norm_backward(ViewMut::all(&mut dx), View::all(&dy), View::all(&x), &stats, &gamma);
+    [read(b, &y).await, read(b, &stats).await, read(b, &dx).await]
+}
+
+async fn check_layer_norm(pair: &Pair, n: usize, d: usize) {
+    let (got, want) = (layer_norm(&pair.gpu, n, d).await, layer_norm(&pair.cpu, n, d).await);
+    for ((what, got), want) in ["y", "stats", "dx"].iter().zip(&got).zip(&want) {
+        // A row of one value has no variance, and 1/√ε multiplies every rounding error.
+        let (scale, bound) = if d == 1 { (1e4, 4.0 * EPS) } else { (8.0, EPS * (8.0 + d as f64)) };
+        let scale = if d == 3 { scale * 50.0 } else { scale };
+        assert_close(&format!("layer_norm {n}x{d}: {what}"), got, want, scale, bound);
+    }
+}
+
+#[test]
+fn layer_norm_and_its_gradient() {
+    with_device(None, async |pair| {
+        for (i, &n) in SIZES.iter().enumerate() {
+            for &d in &[SIZES[i], SIZES[(i + 3) % 7], 257] {
+                check_layer_norm(pair, n, d).await;
+            }
+        }
+    });
+    with_device(Some(1024), async |pair| check_layer_norm(pair, 130, 17).await);
+}
+
+async fn gelu<B: Backend>(b: &B, kind: Gelu, n: usize, d: usize) -> [Vec<f64>; 2] {
+    let mut values = normal(1, n * d);
+    values.iter_mut().enumerate().for_each(|(i, v)| *v *= 1.0 + (i % 7) as f32);
+    values[0] = -60.0;
+    let x = upload(b, [1, n, d], &values);
+    let mut dx = upload(b, [1, n, d], &normal(2, n * d));
+    let mut y = b.zeros([1, n, d]).unwrap();
+    b.gelu(kind, ViewMut::all(&mut y), View::all(&x));
+    b.gelu_backward(kind, ViewMut::all(&mut dx), View::all(&x));
+    [read(b, &y).await, read(b, &dx).await]
+}
+
+#[test]
+fn activations() {
+    with_device(None, async |pair| {
+        for kind in [Gelu::Exact, Gelu::Tanh] {
+            for (n, d) in [(1, 1), (3, 65), (130, 17), (300, 300)] {
+                let (got, want) = (gelu(&pair.gpu, kind, n, d).await, gelu(&pair.cpu, kind, n, d).await);
+                // Φ is good to 3e-7 and is multiplied by |x| ≤ 35 in the tails.
+                assert_close(&format!("{kind:?} {n}x{d}"), &got[0], &want[0], 30.0, 4e-7);
+                assert_close(&format!("{kind:?}' {n}x{d}"), &got[1], &want[1], 30.0, 1e-6);
+            }
+        }
+    });
+}
+
+async fn pool<B: Backend>(b: &B, n: usize, tokens: usize, d: usize) -> [Vec<f64>; 2] {
+    let x = upload(b, [n, tokens, d], &normal(1, n * tokens * d));
+    let dy = upload(b, [1, n, d], &normal(2, n * d));
+    let (mut y, mut dx) = (b.zeros([1, n, d]).unwrap(), b.zeros([n, tokens, d]).unwrap());
+    b.mean_pool(ViewMut::all(&mut y), View::all(&x), tokens);
+    b.mean_pool_backward(ViewMut::all(&mut dx), View::all(&dy), tokens);
+    [read(b, &y).await, read(b, &dx).await]
+}
+
+async fn normalized<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
+    let mut values = normal(1, n * d);
+    values[..d].fill(0.0);
+    let (x, dy) = (upload(b, [1, n, d], &values), upload(b, [1, n, d], &normal(2, n * d)));
+    let mut norms = b.zeros([1, n, 1]).unwrap();
+    let (mut y, mut dx) = (b.zeros([1, n, d]).unwrap(), b.zeros([1, n, d]).unwrap());
+    b.l2_normalize(ViewMut::all(&mut y), &mut norms, View::all(&x));
+    b.l2_normalize_backward(ViewMut::all(&mut dx), View::all(&dy), View::all(&y), &norms);
+    [read(b, &y).await, read(b, &norms).await, read(b, &dx).await]
+}
+
+#[test]
+fn pooling_and_unit_rows() {
+    let check = async |pair: &Pair| {
+        for (n, tokens, d) in [(1, 1, 1), (3, 17, 65), (5, 50, 64), (130, 2, 3)] {
+            let (got, want) = (pool(&pair.gpu, n, tokens, d).await, pool(&pair.cpu, n, tokens, d).await);
+            let bound = EPS * (4.0 + tokens as f64);
+            assert_close("mean_pool", &got[0], &want[0], 1.0, bound);
+            assert_close("mean_pool_backward", &got[1], &want[1], 1.0, bound);
+            let (got, want) = (normalized(&pair.gpu, n, d).await, normalized(&pair.cpu, n, d).await);
+            for ((what, got), want) in ["y", "norms", "dx"].iter().zip(&got).zip(&want) {
+                // Gradients are divided by norms, of which the smallest here is about 0.01.
+                let scale = if *what == "dx" { 100.0 } else { 1.0 };
+                assert_close(&format!("l2_normalize {n}x{d}: {what}"), got, want, scale, EPS * (8.0 + d as f64));
+            }
+        }
+    };
+    with_device(None, check);
+    with_device(Some(16 * 1024), check);
+}
+
+async fn loss<B: Backend>(b: &B, n: usize, classes: usize) -> [Vec<f64>; 2] {
+    let mut values = normal(1, n * classes);
+    values.iter_mut().for_each(|v| *v *= 20.0);
+    let logits = upload(b, [1, n, classes], &values);
+    let mut labels = b.labels(n + 3).unwrap();
+    b.write_labels(&mut labels, &(0..n).map(|i| ((i * 7) % classes) as u32).collect::<Vec<_>>()).unwrap();
+    let mut losses = upload(b, [1, 3, 1], &[5.0, 6.0, 7.0]);
+    let mut d = b.zeros([1, n, classes]).unwrap();
+    b.cross_entropy(&mut losses, 1, ViewMut::all(&mut d), View::all(&logits), &labels);
+    [read(b, &losses).await, read(b, &d).await]
+}
+
+#[test]
+fn cross_entropy() {
+    let check = async |pair: &Pair| {
+        for (n, classes) in [(1, 1), (3, 17), (32, 20), (65, 130), (17, 1000)] {
+            let (got, want) = (loss(&pair.gpu, n, classes).await, loss(&pair.cpu, n, classes).await);
+            assert_close(&format!("loss of {n}x{classes}"), &got[0], &want[0], 1.0, 4e-6);
+            assert_close(&format!("its gradient, {n}x{classes}"), &got[1], &want[1], 1.0 / n as f64, 1e-5);
+        }
+    };
+    with_device(None, check);
+    with_device(Some(8192), check);
+}
