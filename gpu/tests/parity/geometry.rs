@@ -45,7 +45,7 @@ const RANKS: [usize; 10] = [1, 2, 3, 7, 8, 16, 31, 32, 63, 64];
 fn whitening_returns_to_the_manifold_at_the_nearest_point() {
     with_device(None, async |pair| {
         for r in RANKS {
-            for (n, kappa) in [(r, 1.5), (r + 1, 3.0), (130, 1.0), (200, 1.2), (257, 30.0), (100, 1e3)] {
+            for (n, kappa) in [(r, 1.5_f64), (r + 1, 3.0), (130, 1.0), (200, 1.2), (257, 30.0), (100, 1e3)] {
                 if n < r {
                     continue;
                 }
