@@ -26,9 +26,30 @@ pub struct AdapterReport {
     /// Name, driver, type, API.
     pub info: wgpu::AdapterInfo,
     /// What it can do beyond the base.
-    pub features: wgpu::Features,
+    pub features: AdapterFeatures,
     /// Its limits.
     pub limits: wgpu::Limits,
+}
+
+/// What an adapter can do beyond the base.
+#[derive(Clone, Copy, Debug)]
+pub struct AdapterFeatures(wgpu::Features);
+
+impl AdapterFeatures {
+    /// Operations among the threads of a subgroup.
+    pub fn subgroups(&self) -> bool {
+        self.0.contains(wgpu::Features::SUBGROUP)
+    }
+
+    /// Arithmetic in 16 bits.
+    pub fn half(&self) -> bool {
+        self.0.contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Times of kernels.
+    pub fn timestamps(&self) -> bool {
+        self.0.contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
 }
 
 impl AdapterReport {
@@ -107,7 +128,7 @@ pub async fn adapters() -> Vec<AdapterReport> {
     let report = |(index, a): (usize, wgpu::Adapter)| AdapterReport {
         index,
         info: a.get_info(),
-        features: a.features(),
+        features: AdapterFeatures(a.features()),
         limits: a.limits(),
     };
     found().await.into_iter().enumerate().map(report).collect()

@@ -17,7 +17,7 @@ mod shaders {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
-pub use adapter::{AdapterReport, Wanted, adapters, is_software, type_name};
+pub use adapter::{AdapterFeatures, AdapterReport, Wanted, adapters, is_software, type_name};
 pub use backend::Gpu;
 pub use device::Counters;
 pub use error::GpuError;

@@ -106,20 +106,18 @@ pub fn run(threads: &[usize], repeats: usize) -> Result<BenchResult, Error> {
     for &threads in threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|source| BenchError::Threads { threads, source })?;
-        // The two take turns, so that a busy machine disturbs both alike.
-        let mut steps = pool.install(|| {
-            [MethodName::LoraFt, MethodName::Eblora]
-                .into_iter()
-                .map(|name| Step::new(name, &config, &tasks[0].train, || Vit::new(&Cpu::new(), &extents, &weights)))
-                .collect::<Result<Vec<_>, BenchError>>()
-        })?;
-        memory::reset_peak();
-        for _ in 0..WARM_UP + repeats {
-            for step in &mut steps {
-                pool.install(|| keep_awake(|| step.run()))?;
-            }
-        }
-        results.extend(steps.iter().map(|step| step.summary(threads)));
+        let measured = pool.install(|| -> Result<Vec<_>, BenchError> {
+            let make = || Vit::new(&Cpu::new(), &extents, &weights);
+            let step = |name| Step::new(name, &config, &tasks[0].train, make);
+            let mut steps = [step(MethodName::LoraFt)?, step(MethodName::Eblora)?];
+            memory::reset_peak();
+            keep_awake(|| {
+                // The two take turns, so that a busy machine disturbs both alike.
+                (0..WARM_UP + repeats).try_for_each(|_| steps.iter_mut().try_for_each(Step::run))
+            })?;
+            Ok(steps.iter().map(|step| step.summary(threads)).collect())
+        });
+        results.extend(measured?);
     }
     Ok(BenchResult {
         device: Cpu::<f32>::new().name(),
@@ -140,7 +138,7 @@ struct Step<'a> {
     batch: Vec<usize>,
     model: Vit<B>,
     work: <Vit<B> as Model<B>>::Workspace,
-    method: Box<dyn Method<B> + Send>,
+    method: Box<dyn Method<B>>,
     adapters: Adapters<B>,
     grads: AdapterGrads<B>,
     loss: <B as Backend>::Tensor,

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, in one type.
 
+use eblora_gpu::GpuError;
 use thiserror::Error;
 
 use crate::bench::BenchError;
@@ -33,6 +34,9 @@ pub enum Error {
     /// A `result.json`.
     #[error(transparent)]
     Result(#[from] ResultError),
+    /// A GPU.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The benchmark.
     #[error(transparent)]
     Bench(#[from] BenchError),

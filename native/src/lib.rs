@@ -18,6 +18,7 @@ pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod demo;
+pub mod device;
 mod error;
 pub mod formats;
 pub mod memory;

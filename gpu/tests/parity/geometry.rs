@@ -116,7 +116,7 @@ fn ranks_beyond_the_fast_path_are_retracted_by_products() {
 fn points_that_cannot_be_retracted_are_named() {
     with_device(None, async |pair| {
         let gpu = &pair.gpu;
-        for (bad, what) in [(0.0, "rank"), (f32::NAN, "finite")] {
+        for (bad, what) in [(0.0, "dependent"), (f32::NAN, "finite")] {
             let mut y = with_spectrum(30, 4, 7, |_| 1.0);
             y.extend(vec![bad; 120]);
             let mut tensor = upload(gpu, [2, 30, 4], &y);
@@ -134,7 +134,7 @@ fn points_that_cannot_be_retracted_are_named() {
 
 fn subspace<T: Real>(dim: usize, k: usize, seed: u64) -> Subspace<T> {
     let basis: Mat<f64> = random_orthonormal(dim, k, &mut Random::new(seed, "m")).unwrap();
-    Subspace::from_basis(Mat::from_fn(dim, k, |i, j| T::of(f64::from(basis[(i, j)] as f32)))).unwrap()
+    Subspace::from_basis(Mat::from_fn(dim, k, |i, j| T::of(basis[(i, j)]))).unwrap()
 }
 
 /// Off M, to the tangent space, and both as the optimiser does it.

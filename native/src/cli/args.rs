@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::demo::config::MOST_THREADS;
+use crate::device::Device;
 use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split};
 
 /// Continual low-rank adaptation that does not forget. Without a verb: the demo.
@@ -23,6 +24,8 @@ pub enum Verb {
     Demo(DemoArgs),
     /// Time the training step of LoRA and EBLoRA on this machine.
     Bench(BenchArgs),
+    /// List what there is to compute on, with drivers, limits and features.
+    Devices(DevicesArgs),
     /// Make table, page and picture again from a result.json.
     Report(ReportArgs),
 }
@@ -38,6 +41,13 @@ pub struct BenchArgs {
     /// Write the figures as JSON to this file; `-`: to standard output, instead of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +100,9 @@ pub struct DemoArgs {
     /// Relative step of U and V at the peak of the schedule instead of the default.
     #[arg(long, value_name = "STEP", value_parser = positive)]
     pub relative_step: Option<f64>,
+    /// Where to compute: cpu, gpu, gpu:N by the numbers of `eblora devices`, or a part of an adapter's name.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: Device,
     /// No progress on standard error.
     #[arg(long, short)]
     pub quiet: bool,
@@ -109,6 +122,7 @@ impl DemoArgs {
             gradient_at: self.gradient_at,
             split: self.split,
             rates: Rates { lora: self.lora_rate, s: self.s_rate, relative_step: self.relative_step },
+            device: self.device.clone(),
             ..default
         }
     }
@@ -158,7 +172,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_settings() {
         let line = "eblora --seed 7 --methods eblora,ebo --rank 4 --epsilon 0.9 --steps 3 --threads 2 \
-                    --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2";
+                    --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2 --device gpu:1";
         let config = Cli::parse_from(line.split_whitespace()).demo.config();
         let expected = DemoConfig {
             seed: 7,
@@ -170,6 +184,7 @@ mod tests {
             gradient_at: GradientAt::Base,
             split: Split::Validation,
             rates: Rates { lora: Some(1e-3), s: Some(2e-3), relative_step: Some(0.2) },
+            device: Device::Gpu(eblora_gpu::Wanted::Index(1)),
             ..DemoConfig::default()
         };
         assert_eq!(config, expected);

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod demo;
+mod devices;
 mod report;
 
 use std::io::Write;
@@ -21,6 +22,7 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Devices(args)) => devices::run(&args),
         Some(Verb::Report(args)) => report::run(&args),
         None => demo::run(&cli.demo),
     };

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::DemoError;
 use crate::data::mix::Task;
+use crate::device::Device;
 use crate::model::vit_folder::VitFolder;
 
 /// More threads than this are a typing error.
@@ -113,6 +114,8 @@ pub struct DemoConfig {
     pub split: Split,
     /// Learning rates other than the defaults.
     pub rates: Rates,
+    /// Where to compute.
+    pub device: Device,
 }
 
 impl Default for DemoConfig {
@@ -128,6 +131,7 @@ impl Default for DemoConfig {
             gradient_at: GradientAt::default(),
             split: Split::default(),
             rates: Rates::default(),
+            device: Device::default(),
         }
     }
 }

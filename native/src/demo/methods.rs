@@ -6,9 +6,9 @@ use eblora_core::method::{Eblora, EbloraConfig, LoraConfig, LoraFt, Method};
 use super::{DemoConfig, MethodName};
 
 /// The method called `name`, with the settings of `config`.
-pub fn method<B>(name: MethodName, config: &DemoConfig) -> Box<dyn Method<B> + Send>
+pub fn method<B>(name: MethodName, config: &DemoConfig) -> Box<dyn Method<B>>
 where
-    B: Backend<Tensor: Send, Subspaces: Send, Scratch: Send> + 'static,
+    B: Backend + 'static,
 {
     match name {
         MethodName::LoraFt => Box::new(LoraFt::new(lora(config))),

@@ -11,6 +11,7 @@ use eblora_core::train::{self, GradientOrigin, Observer, Progress, RunRecord, Tr
 use super::methods::{learning_rates, method};
 use super::{DemoConfig, DemoError, GradientAt, MethodName, Split};
 use crate::data::mix::Task;
+use crate::device::{self, Device};
 use crate::model::vit;
 use crate::model::vit_folder::VitFolder;
 use crate::model::vit_names::Site;
@@ -39,11 +40,26 @@ pub fn run(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|source| DemoError::Threads { threads, source })?;
     let (extents, weights) = (vit::config(folder), vit::weights(folder));
+    let gpu = match &config.device {
+        Device::Cpu => None,
+        Device::Gpu(wanted) => {
+            let (gpu, warning) = device::open(wanted)?;
+            warning.iter().for_each(|text| progress.report(Event::Note(text)));
+            Some(gpu)
+        }
+    };
     let mut methods = Vec::with_capacity(config.methods.len());
     for (i, &name) in config.methods.iter().enumerate() {
         progress.report(Event::Method { name: name.as_str(), number: i + 1, of: config.methods.len() });
         let mut watcher = Watcher::new(progress, tasks, config.steps);
-        let done = pool.install(|| keep_awake(|| measure(name, config, tasks, (&extents, &weights), &mut watcher)))?;
+        let model = (&extents, &weights);
+        let done = match &gpu {
+            None => {
+                let cpu = Cpu::<f32>::new();
+                pool.install(|| keep_awake(|| measure(&cpu, name, config, tasks, model, &mut watcher)))?
+            }
+            Some(gpu) => measure(gpu, name, config, tasks, model, &mut watcher)?,
+        };
         methods.push(result(name, config, done)?);
         progress.report(Event::Done);
     }
@@ -52,7 +68,7 @@ pub fn run(
         version: VERSION,
         eblora_version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: config.seed,
-        device: Cpu::<f32>::new().name(),
+        device: gpu.as_ref().map_or_else(|| Cpu::<f32>::new().name(), Backend::name),
         threads,
         config: run_config(config, tasks, folder),
         tasks: tasks.iter().map(|task| task.name.clone()).collect(),
@@ -88,7 +104,8 @@ struct Measured {
     peak_memory_bytes: Option<u64>,
 }
 
-fn measure(
+fn measure<B: Backend<Scalar = f32> + 'static>(
+    backend: &B,
     name: MethodName,
     config: &DemoConfig,
     tasks: &[Task],
@@ -97,7 +114,6 @@ fn measure(
 ) -> Result<Measured, DemoError> {
     let start = Instant::now();
     memory::reset_peak();
-    let cpu = Cpu::<f32>::new();
     let settings = TrainConfig {
         steps: config.steps,
         batch: config.batch,
@@ -106,16 +122,17 @@ fn measure(
             GradientAt::Base => GradientOrigin::Base,
             GradientAt::Merged => GradientOrigin::Merged,
         },
-        audit_every: 1,
+        // Looking at the factors costs nothing on the CPU; a GPU would have to wait for it.
+        audit_every: usize::from(config.device == Device::Cpu),
         ..TrainConfig::default()
     };
-    let trainer = Trainer::new(&cpu, settings, || Vit::new(&cpu, extents, weights));
+    let trainer = Trainer::new(backend, settings, || Vit::new(backend, extents, weights));
     let mut trainer = trainer.map_err(|source| DemoError::Model { base: "model".to_owned(), source })?;
     let tasks: Vec<_> = tasks
         .iter()
         .map(|task| train::Task { name: &task.name, train: &task.train, test: measured(task, config.split) })
         .collect();
-    let mut method = method::<Cpu<f32>>(name, config);
+    let mut method = method::<B>(name, config);
     let record = pollster::block_on(trainer.run(method.as_mut(), &tasks, observer));
     Ok(Measured {
         record: record.map_err(|source| DemoError::Train { method: name, source: Box::new(source) })?,
