@@ -106,16 +106,18 @@ pub fn run(threads: &[usize], repeats: usize) -> Result<BenchResult, Error> {
     for &threads in threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|source| BenchError::Threads { threads, source })?;
-        let measured = pool.install(|| -> Result<Vec<_>, BenchError> {
-            let make = || Vit::new(&Cpu::new(), &extents, &weights);
-            let step = |name| Step::new(name, &config, &tasks[0].train, make);
-            let mut steps = [step(MethodName::LoraFt)?, step(MethodName::Eblora)?];
-            memory::reset_peak();
-            keep_awake(|| {
-                // The two take turns, so that a busy machine disturbs both alike.
-                (0..WARM_UP + repeats).try_for_each(|_| steps.iter_mut().try_for_each(Step::run))
-            })?;
-            Ok(steps.iter().map(|step| step.summary(threads)).collect())
+        let measured = pool.install(|| {
+            keep_awake(|| -> Result<Vec<_>, BenchError> {
+                let make = || Vit::new(&Cpu::new(), &extents, &weights);
+                let step = |name| Step::new(name, &config, &tasks[0].train, make);
+                let mut steps = [step(MethodName::LoraFt)?, step(MethodName::Eblora)?];
+                memory::reset_peak();
+                for _ in 0..WARM_UP + repeats {
+                    // The two take turns, so that a busy machine disturbs both alike.
+                    steps.iter_mut().try_for_each(Step::run)?;
+                }
+                Ok(steps.iter().map(|step| step.summary(threads)).collect())
+            })
         });
         results.extend(measured?);
     }
