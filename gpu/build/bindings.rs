@@ -111,15 +111,26 @@ fn write_module(
     for line in &shader.doc {
         writeln!(code, "///{line}")?;
     }
-    writeln!(code, "pub mod {name} {{\n    use crate::device::{{Access, Device, Kernel}};\n    use crate::buffer::Buffer;")?;
+    writeln!(
+        code,
+        "pub mod {name} {{\n    use crate::device::{{Access, Device, Kernel}};\n    use crate::buffer::Buffer;"
+    )?;
     for axis in &shader.axes {
         let (ty, count) = (camel(&axis.name), axis.choices.len());
-        writeln!(code, "    /// Variants by {}.\n    #[derive(Clone, Copy, Debug, PartialEq, Eq)]\n    pub enum {ty} {{", axis.name)?;
+        writeln!(
+            code,
+            "    /// Variants by {}.\n    #[derive(Clone, Copy, Debug, PartialEq, Eq)]\n    pub enum {ty} {{",
+            axis.name
+        )?;
         for choice in &axis.choices {
             writeln!(code, "        /// `{}`: {:?}.\n        {},", choice.name, choice.constants, camel(&choice.name))?;
         }
         let all: Vec<String> = axis.choices.iter().map(|c| format!("Self::{}", camel(&c.name))).collect();
-        writeln!(code, "    }}\n    impl {ty} {{\n        /// All of them.\n        pub const ALL: [Self; {count}] = [{}];", all.join(", "))?;
+        writeln!(
+            code,
+            "    }}\n    impl {ty} {{\n        /// All of them.\n        pub const ALL: [Self; {count}] = [{}];",
+            all.join(", ")
+        )?;
         for (i, (constant, value)) in axis.choices[0].constants.iter().enumerate() {
             if value.parse::<u32>().is_err() {
                 continue;
@@ -127,11 +138,18 @@ fn write_module(
             let arms = axis.choices.iter().map(|c| format!("Self::{} => {}", camel(&c.name), c.constants[i].1));
             let arms: Vec<String> = arms.collect();
             let method = constant.to_lowercase();
-            writeln!(code, "        /// Constant `{constant}`.\n        pub const fn {method}(self) -> u32 {{ match self {{ {} }} }}", arms.join(", "))?;
+            writeln!(
+                code,
+                "        /// Constant `{constant}`.\n        pub const fn {method}(self) -> u32 {{ match self {{ {} }} }}",
+                arms.join(", ")
+            )?;
         }
         writeln!(code, "    }}")?;
     }
-    writeln!(code, "    /// The uniforms.\n    #[derive(Clone, Copy, Debug, Default, PartialEq)]\n    pub struct Params {{")?;
+    writeln!(
+        code,
+        "    /// The uniforms.\n    #[derive(Clone, Copy, Debug, Default, PartialEq)]\n    pub struct Params {{"
+    )?;
     for (field, ty) in &bound.params {
         writeln!(code, "        /// `{field}`.\n        pub {field}: {ty},")?;
     }
@@ -158,7 +176,10 @@ fn write_module(
         choose = format!("({choose}) * {} + {} as usize", axis.choices.len(), axis.name);
         write!(arguments, "{}: {}, ", axis.name, camel(&axis.name))?;
     }
-    writeln!(code, "    /// Queues the kernel over `groups` workgroups.\n    pub fn launch(on: &Device, {arguments}buffers: Buffers<'_>, params: Params, groups: [u32; 3]) {{")?;
+    writeln!(
+        code,
+        "    /// Queues the kernel over `groups` workgroups.\n    pub fn launch(on: &Device, {arguments}buffers: Buffers<'_>, params: Params, groups: [u32; 3]) {{"
+    )?;
     writeln!(code, "        let mut uniform = [0_u8; {}];", (bound.params.len() * 4).next_multiple_of(16))?;
     for (i, (field, _)) in bound.params.iter().enumerate() {
         writeln!(code, "        uniform[{}..{}].copy_from_slice(&params.{field}.to_le_bytes());", 4 * i, 4 * i + 4)?;

@@ -2,9 +2,7 @@
 
 use std::rc::Rc;
 
-use eblora_core::backend::{
-    AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Gelu, Scale, View, ViewMut,
-};
+use eblora_core::backend::{AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Gelu, Scale, View, ViewMut};
 use eblora_core::gpm::Subspace;
 use eblora_core::manifold::{Retraction, TangentMap};
 
@@ -272,7 +270,14 @@ impl Backend for Gpu {
         l2_normalize::l2_normalize_backward(&self.device, dx, dy, y, norms);
     }
 
-    fn cross_entropy(&self, loss: &mut GpuTensor, index: usize, d_logits: Dst<'_>, logits: Src<'_>, labels: &GpuLabels) {
+    fn cross_entropy(
+        &self,
+        loss: &mut GpuTensor,
+        index: usize,
+        d_logits: Dst<'_>,
+        logits: Src<'_>,
+        labels: &GpuLabels,
+    ) {
         cross_entropy::cross_entropy(&self.device, loss, index, d_logits, logits, labels);
     }
 
@@ -288,12 +293,7 @@ impl Backend for Gpu {
         geometry::project_tangent(map, x, delta, scratch);
     }
 
-    fn retract(
-        &self,
-        retraction: Retraction,
-        y: &mut GpuTensor,
-        scratch: &mut GpuScratch,
-    ) -> Result<(), BackendError> {
+    fn retract(&self, retraction: Retraction, y: &mut GpuTensor, scratch: &mut GpuScratch) -> Result<(), BackendError> {
         geometry::retract(retraction, y, scratch)
     }
 

@@ -296,8 +296,7 @@ impl Device {
         });
         let entries: Vec<_> = core::iter::once(uniform).chain(storage).collect();
         let label = Some(kernel.name);
-        let layout =
-            self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
         let whole = self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
@@ -328,11 +327,7 @@ impl Device {
         let scope = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
         self.compile(kernel);
         scope.pop().await.map_or(Ok(()), |error| {
-            Err(GpuError::Kernel {
-                adapter: self.name.clone(),
-                kernel: kernel.name.into(),
-                message: error.to_string(),
-            })
+            Err(GpuError::Kernel { adapter: self.name.clone(), kernel: kernel.name.into(), message: error.to_string() })
         })
     }
 }

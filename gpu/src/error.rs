@@ -43,7 +43,9 @@ pub enum GpuError {
         message: String,
     },
     /// A kernel that the driver refuses.
-    #[error("{adapter}: the driver refuses the kernel {kernel}: {message}; use another adapter or the CPU, and report it")]
+    #[error(
+        "{adapter}: the driver refuses the kernel {kernel}: {message}; use another adapter or the CPU, and report it"
+    )]
     Kernel {
         /// The adapter.
         adapter: String,

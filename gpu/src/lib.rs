@@ -12,7 +12,7 @@ mod read;
 mod tensor;
 
 /// Made of `shaders/` by the build script.
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, dead_code, clippy::all)]
 mod shaders {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
@@ -23,4 +23,4 @@ pub use device::Counters;
 pub use error::GpuError;
 pub use kernels::geometry::{GpuScratch, GpuSubspaces};
 pub use read::Ticket;
-pub use tensor::{GpuLabels, GpuTensor, GpuWeights};
+pub use tensor::{GpuLabels, GpuTensor};

@@ -102,34 +102,6 @@ fn shards(device: &Rc<Device>, [count, rows, cols]: [usize; 3], bytes: usize) ->
     }
 }
 
-/// Frozen weights as stored: f32, bf16 or f16.
-#[derive(Debug)]
-pub struct GpuWeights {
-    shape: [usize; 3],
-    pub(crate) format: crate::shaders::matmul::Format,
-    pub(crate) shards: Vec<Shard>,
-}
-
-impl GpuWeights {
-    /// Memory for rows×cols weights.
-    pub(crate) fn new(
-        device: &Rc<Device>,
-        rows: usize,
-        cols: usize,
-        format: crate::shaders::matmul::Format,
-    ) -> Result<Self, BackendError> {
-        use crate::shaders::matmul::Format;
-        let bytes = if format == Format::F32 { 4 } else { 2 };
-        Ok(Self { shape: [1, rows, cols], format, shards: shards(device, [1, rows, cols], bytes)? })
-    }
-}
-
-impl Shaped for GpuWeights {
-    fn shape(&self) -> [usize; 3] {
-        self.shape
-    }
-}
-
 /// Labels or token numbers in device memory.
 #[derive(Debug)]
 pub struct GpuLabels {

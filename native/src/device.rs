@@ -34,7 +34,8 @@ impl FromStr for Device {
             ("cpu", _) => Self::Cpu,
             ("gpu", _) => Self::Gpu(Wanted::Best),
             (_, Some(number)) => {
-                let index = number.parse().map_err(|_| format!("gpu:{number}: a number of `eblora devices` is expected"))?;
+                let index =
+                    number.parse().map_err(|_| format!("gpu:{number}: a number of `eblora devices` is expected"))?;
                 Self::Gpu(Wanted::Index(index))
             }
             (name, None) => Self::Gpu(Wanted::Name(name.to_owned())),

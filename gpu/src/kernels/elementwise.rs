@@ -5,7 +5,9 @@ use eblora_core::backend::{View, ViewMut};
 use super::rows::{Rows, for_parts, for_shards, value_groups};
 use crate::device::Device;
 use crate::shaders::{add_rows as table_shader, copy as copy_shader, dot as dot_shader};
-use crate::shaders::{fill as fill_shader, guard_finite as guard_shader, scale as scale_shader, scale_add as sum_shader};
+use crate::shaders::{
+    fill as fill_shader, guard_finite as guard_shader, scale as scale_shader, scale_add as sum_shader,
+};
 use crate::tensor::GpuTensor;
 
 type Src<'a> = View<'a, GpuTensor>;

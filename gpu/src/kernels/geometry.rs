@@ -130,11 +130,8 @@ pub fn retract(retraction: Retraction, y: &GpuTensor, scratch: &GpuScratch) -> R
     for shard in &y.shards {
         let first = shard.first / (n * r);
         let params = Params { n: n as u32, r: r as u32, first: first as u32, vectors: (first * r * r) as u32 };
-        let buffers = Buffers {
-            y: &shard.buffer,
-            vectors: &scratch.vectors.shards[0].buffer,
-            fault: &scratch.device.fault,
-        };
+        let buffers =
+            Buffers { y: &shard.buffer, vectors: &scratch.vectors.shards[0].buffer, fault: &scratch.device.fault };
         launch(&scratch.device, way, buffers, params, [(shard.len / (n * r)) as u32, 1, 1]);
     }
     Ok(())

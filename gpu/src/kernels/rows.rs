@@ -52,7 +52,8 @@ impl<'a> Rows<'a> {
             [only] => only,
             shards => &shards[shards.partition_point(|s| s.first <= start).saturating_sub(1)],
         };
-        (end <= shard.first + shard.len || self.shards.len() == 1).then(|| (&shard.buffer, (start - shard.first) as u32))
+        (end <= shard.first + shard.len || self.shards.len() == 1)
+            .then(|| (&shard.buffer, (start - shard.first) as u32))
     }
 }
 
@@ -85,7 +86,10 @@ fn part<const N: usize>(
 /// Calls `f(first, len, homes)` for the parts of tensors of one shape.
 pub fn for_shards<const N: usize>(tensors: [&GpuTensor; N], f: &mut dyn FnMut(usize, usize, [Home<'_>; N])) {
     let shape = tensors[0].shape();
-    assert!(tensors.iter().all(|t| t.shape() == shape), "kernel: tensors of one shape are needed, not {shape:?} and another");
+    assert!(
+        tensors.iter().all(|t| t.shape() == shape),
+        "kernel: tensors of one shape are needed, not {shape:?} and another"
+    );
     for i in 0..tensors[0].shards.len() {
         let shard = &tensors[0].shards[i];
         if shard.len > 0 {

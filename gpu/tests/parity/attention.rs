@@ -28,7 +28,8 @@ async fn attention<B: Backend>(b: &B, shape: AttentionShape, dh: usize) -> Vec<V
 #[test]
 fn attention_and_its_gradients() {
     let check = async |pair: &Pair| {
-        for (batch, tokens, heads, dh) in [(1, 1, 1, 1), (5, 17, 3, 8), (2, 65, 2, 32), (1, 130, 1, 64), (3, 3, 4, 17)] {
+        for (batch, tokens, heads, dh) in [(1, 1, 1, 1), (5, 17, 3, 8), (2, 65, 2, 32), (1, 130, 1, 64), (3, 3, 4, 17)]
+        {
             let shape = AttentionShape { batch, tokens, heads };
             let (got, want) = (attention(&pair.gpu, shape, dh).await, attention(&pair.cpu, shape, dh).await);
             for ((what, got), want) in ["o", "p", "dq", "dk", "dv"].iter().zip(&got).zip(&want) {

@@ -7,9 +7,14 @@ pub fn compare(what: &str, got: &[f64], want: &[f64], scale: f64, bound: f64) ->
     }
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
         let allowed = bound * (scale + w.abs());
-        // Not `>`: a NaN must fail.
-        if !((g - w).abs() <= allowed) {
-            return Err(format!("{what}: value {i} of {} is {g:e}, not {w:e}: off by {:e}, allowed {allowed:e}", got.len(), (g - w).abs()));
+        // A NaN is within no bound.
+        let within = (g - w).abs() <= allowed;
+        if !within {
+            return Err(format!(
+                "{what}: value {i} of {} is {g:e}, not {w:e}: off by {:e}, allowed {allowed:e}",
+                got.len(),
+                (g - w).abs()
+            ));
         }
     }
     Ok(())

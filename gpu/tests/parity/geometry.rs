@@ -144,7 +144,8 @@ async fn projected<B: Backend>(b: &B, map: TangentMap, [count, n, r]: [usize; 3]
     let points: Vec<f32> = (0..count).flat_map(|i| with_spectrum(n, r, 10 + i as u64, |_| 1.0)).collect();
     let shape = [count, n, r];
     let (x, mut scratch) = (upload(b, shape, &points), b.scratch(shape).unwrap());
-    let (mut off, mut tangent) = (upload(b, shape, &normal(1, points.len())), upload(b, shape, &normal(2, points.len())));
+    let (mut off, mut tangent) =
+        (upload(b, shape, &normal(1, points.len())), upload(b, shape, &normal(2, points.len())));
     b.project_off(&mut off, &subspaces, &mut scratch);
     b.project_tangent(map, &x, &mut tangent, &mut scratch);
     vec![read(b, &off).await, read(b, &tangent).await]
@@ -154,7 +155,13 @@ async fn projected<B: Backend>(b: &B, map: TangentMap, [count, n, r]: [usize; 3]
 fn projections_of_stacks_with_different_memories() {
     with_device(None, async |pair| {
         // Empty, direct, complement and full memories in one stack.
-        for (n, r, ks) in [(1, 1, [0, 1, 0]), (17, 3, [0, 5, 16]), (64, 16, [3, 60, 64]), (130, 64, [0, 0, 0]), (200, 8, [90, 110, 1])] {
+        for (n, r, ks) in [
+            (1, 1, [0, 1, 0]),
+            (17, 3, [0, 5, 16]),
+            (64, 16, [3, 60, 64]),
+            (130, 64, [0, 0, 0]),
+            (200, 8, [90, 110, 1]),
+        ] {
             for map in [TangentMap::Euclidean, TangentMap::Canonical] {
                 let shape = [3, n, r];
                 let got = projected(&pair.gpu, map, shape, &ks).await;

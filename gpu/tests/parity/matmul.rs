@@ -48,8 +48,7 @@ fn every_size_and_orientation() {
             for (j, &n) in SIZES.iter().enumerate() {
                 let k = SIZES[(3 * i + 2 * j + 1) % SIZES.len()];
                 let stored = [(i + j) % 2 == 0, j % 2 == 0];
-                let case =
-                    Case { m, n, k, stored, bias: i % 2 == 0, accumulate: j % 3 == 0, scaled: (i + j) % 3 == 0 };
+                let case = Case { m, n, k, stored, bias: i % 2 == 0, accumulate: j % 3 == 0, scaled: (i + j) % 3 == 0 };
                 check(pair, case).await;
             }
         }
@@ -61,7 +60,8 @@ fn tiles_and_one_beyond() {
     with_device(None, async |pair| {
         for stored in [[false, false], [false, true], [true, false], [true, true]] {
             // Large tiles need many workgroups; tall and flat ones a narrow side.
-            for (m, n, k) in [(1281, 1279, 9), (1280, 1280, 8), (127, 16, 33), (16, 129, 31), (63, 15, 16), (64, 64, 0)] {
+            for (m, n, k) in [(1281, 1279, 9), (1280, 1280, 8), (127, 16, 33), (16, 129, 31), (63, 15, 16), (64, 64, 0)]
+            {
                 check(pair, Case { m, n, k, stored, bias: true, accumulate: true, scaled: false }).await;
             }
         }

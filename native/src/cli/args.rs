@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::demo::config::MOST_THREADS;
-use crate::device::Device;
 use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split};
+use crate::device::Device;
 
 /// Continual low-rank adaptation that does not forget. Without a verb: the demo.
 #[derive(Debug, Parser)]

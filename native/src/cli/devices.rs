@@ -60,7 +60,8 @@ fn describe(text: &mut String, adapter: &AdapterReport) {
     for (name, value) in limits(adapter) {
         let _ = writeln!(text, "    {name}: {value}");
     }
-    let _ = writeln!(text, "    subgroup size: {} to {}", adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
+    let _ =
+        writeln!(text, "    subgroup size: {} to {}", adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
     let features = features(adapter);
     let _ = writeln!(text, "    features: {}", if features.is_empty() { "none".into() } else { features.join(", ") });
 }

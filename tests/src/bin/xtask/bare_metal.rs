@@ -8,6 +8,7 @@
 //!
 //! There is no fourth way that skips the proof.
 
+use crate::apt;
 use crate::process::{cargo, command, output, root, run, succeeds};
 use crate::stages::BARE_METAL;
 use std::path::{Path, PathBuf};
@@ -89,27 +90,8 @@ fn has_debian() -> bool {
 
 /// Installs Debian's compiler beside the current one; false where this is no Debian or we may not.
 fn install_debian() -> bool {
-    let apt = |arguments: &[&str]| {
-        let root_already = output(&mut command("id", &["-u"])).is_some_and(|id| id == "0");
-        let mut install = if root_already { command("apt-get", &[]) } else { command("sudo", &["-n", "apt-get"]) };
-        install.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        run(&mut install)
-    };
-    if !succeeds(&mut command("apt-get", &["--version"])) {
-        return false;
-    }
-    println!(
-        "installing Debian's Rust compiler and its sources beside the current toolchain, to build `core` and `alloc`"
-    );
-    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].into_iter().chain(DEBIAN_PACKAGES).collect();
-    let installed = apt(&install).or_else(|_| {
-        println!("the package lists may be old: fetching new ones");
-        apt(&["update"]).and_then(|()| apt(&install))
-    });
-    if let Err(error) = &installed {
-        println!("that did not work ({error})");
-    }
-    installed.is_ok() && has_debian()
+    let why = "Debian's Rust compiler and its sources, beside the current toolchain, build `core` and `alloc`";
+    apt::install(&DEBIAN_PACKAGES, why) && has_debian()
 }
 
 /// Debian's cargo with Debian's rustc and linker; another version than the current one, so with a folder of its own.

@@ -1,10 +1,12 @@
 //! The test command: `cargo xtask test` installs what is missing and runs every check of the repository, in order,
 //! each one timed. Nothing but `std` is used, so it starts at once on a fresh machine.
 
+mod apt;
 mod bare_metal;
 mod process;
 mod stages;
 mod suite;
+mod vulkan;
 
 use std::process::ExitCode;
 use suite::STAGES;
