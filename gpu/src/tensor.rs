@@ -78,17 +78,26 @@ impl Shaped for GpuTensor {
     }
 }
 
+/// Buffers of one tensor, at most: half a terabyte of the smallest kind, more than any device has.
+const MOST_SHARDS: usize = 4096;
+
 /// Cuts a stack at matrices, or at rows, so that each part can be bound.
 fn shards(device: &Rc<Device>, [count, rows, cols]: [usize; 3], bytes: usize) -> Result<Vec<Shard>, BackendError> {
     let len = count * rows * cols;
+    let len = count * rows * cols;
     let most = (device.max_binding() as usize / bytes).max(1);
+    if len.div_ceil(most) > MOST_SHARDS || cols > most {
+        let message = format!(
+            "a tensor of {count}×{rows}×{cols} values has no room in its memory: use a smaller batch or model, or the CPU"
+        );
+        return Err(BackendError::Device { device: device.name().into(), message });
+    }
     let unit = if len <= most {
         len
     } else if rows * cols <= most {
         most / (rows * cols) * (rows * cols)
     } else {
-        // A row longer than a binding can't be cut: the driver will say so.
-        (most / cols).max(1) * cols
+        most / cols * cols
     };
     let mut shards = Vec::with_capacity(len.div_ceil(unit.max(1)).max(1));
     let mut first = 0;

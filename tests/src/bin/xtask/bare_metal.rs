@@ -9,7 +9,7 @@
 //! There is no fourth way that skips the proof.
 
 use crate::apt;
-use crate::process::{cargo, command, output, root, run, succeeds};
+use crate::process::{cargo, command, output, root, run};
 use crate::stages::BARE_METAL;
 use std::path::{Path, PathBuf};
 use std::process::Command;

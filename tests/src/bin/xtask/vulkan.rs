@@ -9,8 +9,8 @@ const PACKAGE: &str = "mesa-vulkan-drivers";
 const FOLDERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
 
 fn has_driver() -> bool {
-    let entries = |folder: &&str| Path::new(folder).read_dir().is_ok_and(|mut files| files.next().is_some());
-    FOLDERS.iter().any(|folder| entries(&folder))
+    let entries = |folder: &str| Path::new(folder).read_dir().is_ok_and(|mut files| files.next().is_some());
+    FOLDERS.iter().any(|folder| entries(folder))
 }
 
 /// Sees to it that there is a driver. Other systems than Linux bring one.
