@@ -1,5 +1,5 @@
 //! Eigenvalues, descending, and eigenvectors of a stack of symmetric r×r matrices, r ≤ 64: a workgroup a matrix. Only the
-//! lower triangles are read. Twin: `core/src/backend/cpu/symmetric_eigen.rs`.
+//! lower triangles are read. Twin: `core/src/linalg/eigen.rs`.
 //! include shared/fault.wgsl
 struct Params {
     r: u32,

@@ -84,7 +84,6 @@ const MOST_SHARDS: usize = 4096;
 /// Cuts a stack at matrices, or at rows, so that each part can be bound.
 fn shards(device: &Rc<Device>, [count, rows, cols]: [usize; 3], bytes: usize) -> Result<Vec<Shard>, BackendError> {
     let len = count * rows * cols;
-    let len = count * rows * cols;
     let most = (device.max_binding() as usize / bytes).max(1);
     if len.div_ceil(most) > MOST_SHARDS || cols > most {
         let message = format!(

@@ -133,9 +133,7 @@ fn too_much_memory_is_a_typed_error() {
 
 #[test]
 fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
-    for (wanted, name) in
-        [(Wanted::Index(99), "number 99"), (Wanted::Name("voodoo 2".into()), "\"voodoo 2\"")]
-    {
+    for (wanted, name) in [(Wanted::Index(99), "number 99"), (Wanted::Name("voodoo 2".into()), "\"voodoo 2\"")] {
         let error = pollster::block_on(Gpu::open(&wanted)).unwrap_err();
         assert!(matches!(error, GpuError::NotFound { .. }), "{error:?}");
         let (text, there) = (error.to_string(), open().name());

@@ -88,7 +88,8 @@ fn resolve(named: &Named, module: &[String]) -> Option<String> {
 pub fn gpu(file: &Source) -> Verdict {
     let allowed = |path: &[String]| match path.get(1).map(String::as_str) {
         Some("backend") => path.get(2).is_none_or(|part| part != "cpu"),
-        Some("scalar" | "Real") => true,
+        // What the trait's own signatures speak of.
+        Some("scalar" | "Real" | "gpm" | "manifold") => true,
         _ => false,
     };
     let strange = file.named(&["eblora_core"]).into_iter().filter(|named| !allowed(&named.segments));
@@ -136,16 +137,18 @@ pub fn names(path: &str) -> Verdict {
     if empty { vec![path.to_string()] } else { Vec::new() }
 }
 
-/// Shaders among `files` whose CPU kernel is missing.
-pub fn twins(files: &[String]) -> Verdict {
-    let kernels = files.iter().filter_map(|path| path.strip_prefix("shaders/")?.strip_suffix(".wgsl"));
-    let alone = kernels.filter(|name| {
-        !name.starts_with("shared/") && {
-            let twin = format!("core/src/backend/cpu/{name}.rs");
-            !files.contains(&twin)
-        }
-    });
-    alone.map(|name| format!("shaders/{name}.wgsl has no core/src/backend/cpu/{name}.rs")).collect()
+/// Shaders whose head names no twin in the core, or one that is not there.
+pub fn twins(shaders: &[(String, String)], files: &[String]) -> Verdict {
+    let verdict = |(path, text): &(String, String)| {
+        let head: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("//! ")).collect();
+        let head = head.join(" ");
+        let Some((twin, _)) = head.split_once("Twin: `").and_then(|(_, rest)| rest.split_once('`')) else {
+            return Some(format!("{path} names no twin"));
+        };
+        let there = twin.starts_with("core/src/") && files.iter().any(|file| file == twin);
+        (!there).then(|| format!("{path} has no {twin}"))
+    };
+    shaders.iter().filter_map(verdict).collect()
 }
 
 /// The `members` of a workspace's manifest.
@@ -271,8 +274,11 @@ mod tests {
 
     #[test]
     fn a_shader_without_a_twin_is_found() {
-        let files = ["shaders/gelu.wgsl", "shaders/norm.wgsl", "shaders/shared/a.wgsl", "core/src/backend/cpu/gelu.rs"];
-        assert_eq!(twins(&files.map(String::from)), ["shaders/norm.wgsl has no core/src/backend/cpu/norm.rs"]);
+        let files = ["core/src/backend/cpu/gelu.rs".to_string()];
+        let check = |text: &str| twins(&[("shaders/x.wgsl".to_string(), text.to_string())], &files);
+        assert!(check("//! y = gelu(x). Twin:\n//! `core/src/backend/cpu/gelu.rs`.\nfn main() {}").is_empty());
+        assert_eq!(check("//! Twin: `core/src/norm.rs`."), ["shaders/x.wgsl has no core/src/norm.rs"]);
+        assert_eq!(check("// Twin: `core/src/backend/cpu/gelu.rs`."), ["shaders/x.wgsl names no twin"]);
     }
 
     #[test]

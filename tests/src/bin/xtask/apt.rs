@@ -14,7 +14,8 @@ pub fn install(packages: &[&str], why: &str) -> bool {
         return false;
     }
     println!("installing {}: {why}", packages.join(" "));
-    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].into_iter().chain(packages.to_vec()).collect();
+    let install: Vec<&str> =
+        ["install", "-y", "--no-install-recommends"].into_iter().chain(packages.to_vec()).collect();
     let installed = apt(&install).or_else(|_| {
         println!("the package lists may be old: fetching new ones");
         apt(&["update"]).and_then(|()| apt(&install))
