@@ -1,4 +1,4 @@
-//! `y = f(x)` for GELU, its tanh form, or SiLU. Twin: `core/src/backend/cpu/gelu.rs`.
+//! `y = f(x)` for GELU, its tanh form, or SiLU. Twin: `core/src/backend/cpu/activation.rs`.
 //! include shared/grid.wgsl
 //! include shared/activation.wgsl
 struct Params {

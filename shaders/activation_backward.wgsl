@@ -1,4 +1,4 @@
-//! `dx = dx∘f'(x)`, in place. Twin: `core/src/backend/cpu/gelu.rs`.
+//! `dx = dx∘f'(x)`, in place. Twin: `core/src/backend/cpu/activation.rs`.
 //! include shared/grid.wgsl
 //! include shared/activation.wgsl
 struct Params {

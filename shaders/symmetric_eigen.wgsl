@@ -3,7 +3,12 @@
 //! include shared/fault.wgsl
 struct Params {
     r: u32,
+    // Number of the first matrix.
     first: u32,
+    a_offset: u32,
+    values_offset: u32,
+    vectors_offset: u32,
+    work_offset: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
@@ -16,13 +21,15 @@ struct Params {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = params.r;
-    let at = group.x * r * r;
+    let matrix = params.a_offset + group.x * r * r;
+    let at = params.vectors_offset + group.x * r * r;
+    let copy = params.work_offset + group.x * r * r;
     var bad = 0.0;
     for (var i = thread; i < r * r; i += THREADS) {
         let row = i / r;
         let col = i % r;
         if row >= col {
-            let x = a[at + i];
+            let x = a[matrix + i];
             c[packed(row, col)] = x;
             bad += select(1.0, 0.0, is_finite(x));
         }
@@ -42,16 +49,16 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             let other = c[packed(j, j)];
             place += select(0u, 1u, other > own || (other == own && j < thread));
         }
-        values[group.x * r + place] = own;
+        values[params.values_offset + group.x * r + place] = own;
         lanes[thread] = f32(place);
     }
     workgroupBarrier();
     for (var i = thread; i < r * r; i += THREADS) {
-        work[at + i] = vectors[at + i];
+        work[copy + i] = vectors[at + i];
     }
     storageBarrier();
     for (var i = thread; i < r * r; i += THREADS) {
         let col = i % r;
-        vectors[at + i - col + u32(lanes[col])] = work[at + i];
+        vectors[at + i - col + u32(lanes[col])] = work[copy + i];
     }
 }

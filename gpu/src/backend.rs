@@ -2,20 +2,25 @@
 
 use std::rc::Rc;
 
-use eblora_core::backend::{AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Gelu, Scale, View, ViewMut};
+use eblora_core::backend::{
+    Activation, AdamWStep, AttentionShape, Backend, BackendError, Epilogue, RopeShape, Scale, Shaped, Stored, View,
+    ViewMut,
+};
 use eblora_core::gpm::Subspace;
 use eblora_core::manifold::{Retraction, TangentMap};
 
 use crate::adapter::{Wanted, is_software, open};
 use crate::device::{Counters, Device};
 use crate::error::GpuError;
-use crate::kernels::attention::{self, Extents};
 use crate::kernels::geometry::{self, GpuScratch, GpuSubspaces};
 use crate::kernels::matmul::{Batch, Finish};
-use crate::kernels::{activation, adamw, cross_entropy, elementwise, l2_normalize, layer_norm, matmul, pool};
+use crate::kernels::{
+    activation, adamw, attention, cross_entropy, elementwise, gather, l2_normalize, layer_norm, matmul, pool, rms_norm,
+    rope, swiglu, symmetric_eigen,
+};
 use crate::read::Ticket;
 use crate::shaders::matmul::Format;
-use crate::tensor::{GpuLabels, GpuTensor};
+use crate::tensor::{GpuLabels, GpuTensor, GpuWeights};
 
 /// A GPU as a backend.
 ///
@@ -105,16 +110,13 @@ fn finish<'a>(epilogue: Epilogue<'a, GpuTensor>) -> Finish<'a> {
     Finish { alpha, scales, accumulate: u32::from(epilogue.accumulate), bias }
 }
 
-fn kind(gelu: Gelu) -> u32 {
-    match gelu {
-        Gelu::Exact => 0,
-        Gelu::Tanh => 1,
+/// The kind's number in `shaders/shared/activation.wgsl`.
+fn kind(activation: Activation) -> u32 {
+    match activation {
+        Activation::Gelu => 0,
+        Activation::GeluTanh => 1,
+        Activation::Silu => 2,
     }
-}
-
-fn extents(shape: AttentionShape) -> Extents {
-    let AttentionShape { batch, tokens, heads } = shape;
-    Extents { batch, tokens, keys: tokens, heads, kv_heads: heads, causal: false }
 }
 
 impl Backend for Gpu {
@@ -123,6 +125,8 @@ impl Backend for Gpu {
     type Labels = GpuLabels;
     type Subspaces = GpuSubspaces;
     type Scratch = GpuScratch;
+    type Weights = GpuWeights;
+    type Ticket = Ticket;
 
     fn name(&self) -> String {
         self.device.name().to_string()
@@ -153,6 +157,18 @@ impl Backend for Gpu {
         Ticket::new(&self.device, src)?.wait().await
     }
 
+    fn read_later(&self, src: &GpuTensor) -> Result<Ticket, BackendError> {
+        Ticket::new(&self.device, src)
+    }
+
+    fn try_read(&self, ticket: &mut Ticket) -> Result<Option<Vec<f32>>, BackendError> {
+        ticket.try_take()
+    }
+
+    fn upload_weights(&self, rows: usize, cols: usize, values: Stored<'_>) -> Result<GpuWeights, BackendError> {
+        GpuWeights::upload(&self.device, rows, cols, values)
+    }
+
     fn labels(&self, capacity: usize) -> Result<GpuLabels, BackendError> {
         GpuLabels::new(&self.device, capacity)
     }
@@ -177,6 +193,22 @@ impl Backend for Gpu {
     fn matmul(&self, dst: Dst<'_>, a: Src<'_>, b: Src<'_>, epilogue: Epilogue<'_, GpuTensor>) {
         let factors = [Batch::view(a), Batch::view(b)];
         matmul::matmul(&self.device, Format::F32, Batch::target(&dst), factors, [1, 1], finish(epilogue));
+    }
+
+    fn matmul_weights(
+        &self,
+        dst: Dst<'_>,
+        a: Src<'_>,
+        weights: View<'_, GpuWeights>,
+        epilogue: Epilogue<'_, GpuTensor>,
+    ) {
+        let factors = [Batch::view(a), Batch::weights(weights)];
+        let format = weights.tensor.format;
+        matmul::matmul(&self.device, format, Batch::target(&dst), factors, [1, 1], finish(epilogue));
+    }
+
+    fn gather(&self, dst: Dst<'_>, table: &GpuWeights, ids: &GpuLabels, accumulate: bool) {
+        gather::gather(&self.device, dst, table, ids, accumulate);
     }
 
     fn copy(&self, dst: Dst<'_>, src: Src<'_>) {
@@ -219,12 +251,32 @@ impl Backend for Gpu {
         layer_norm::layer_norm_backward(&self.device, dx, dy, x, stats, gamma);
     }
 
-    fn gelu(&self, gelu: Gelu, y: Dst<'_>, x: Src<'_>) {
-        activation::activation(&self.device, kind(gelu), y, x);
+    fn rms_norm(&self, y: Dst<'_>, stats: &mut GpuTensor, x: Src<'_>, gamma: &GpuTensor, epsilon: f64) {
+        rms_norm::rms_norm(&self.device, y, stats, x, gamma, epsilon);
     }
 
-    fn gelu_backward(&self, gelu: Gelu, dx: Dst<'_>, x: Src<'_>) {
-        activation::activation_backward(&self.device, kind(gelu), dx, x);
+    fn rms_norm_backward(&self, dx: Dst<'_>, dy: Src<'_>, x: Src<'_>, stats: &GpuTensor, gamma: &GpuTensor) {
+        rms_norm::rms_norm_backward(&self.device, dx, dy, x, stats, gamma);
+    }
+
+    fn activation(&self, activation: Activation, y: Dst<'_>, x: Src<'_>) {
+        activation::activation(&self.device, kind(activation), y, x);
+    }
+
+    fn activation_backward(&self, activation: Activation, dx: Dst<'_>, x: Src<'_>) {
+        activation::activation_backward(&self.device, kind(activation), dx, x);
+    }
+
+    fn swiglu(&self, y: Dst<'_>, gate: Src<'_>, up: Src<'_>) {
+        swiglu::swiglu(&self.device, y, gate, up);
+    }
+
+    fn swiglu_backward(&self, grads: [Dst<'_>; 2], dy: Src<'_>, gate: Src<'_>, up: Src<'_>) {
+        swiglu::swiglu_backward(&self.device, grads, dy, gate, up);
+    }
+
+    fn rope(&self, x: Dst<'_>, table: &GpuTensor, shape: RopeShape) {
+        rope::rope(&self.device, x, table, shape);
     }
 
     fn attention(
@@ -234,9 +286,10 @@ impl Backend for Gpu {
         q: Src<'_>,
         k: Src<'_>,
         v: Src<'_>,
+        lengths: Option<&GpuLabels>,
         shape: AttentionShape,
     ) {
-        attention::attention(&self.device, o, probabilities, [q, k, v], None, extents(shape));
+        attention::attention(&self.device, o, probabilities, [q, k, v], lengths, shape);
     }
 
     fn attention_backward(
@@ -251,15 +304,15 @@ impl Backend for Gpu {
         shape: AttentionShape,
     ) {
         let kept = [probabilities, &*scratch];
-        attention::attention_backward(&self.device, grads, d_o, kept, [q, k, v], extents(shape));
+        attention::attention_backward(&self.device, grads, d_o, kept, [q, k, v], shape);
     }
 
-    fn mean_pool(&self, y: Dst<'_>, x: Src<'_>, tokens: usize) {
-        pool::mean_pool(&self.device, y, x, tokens, None);
+    fn mean_pool(&self, y: Dst<'_>, x: Src<'_>, tokens: usize, lengths: Option<&GpuLabels>) {
+        pool::mean_pool(&self.device, y, x, tokens, lengths);
     }
 
-    fn mean_pool_backward(&self, dx: Dst<'_>, dy: Src<'_>, tokens: usize) {
-        pool::mean_pool_backward(&self.device, dx, dy, tokens, None);
+    fn mean_pool_backward(&self, dx: Dst<'_>, dy: Src<'_>, tokens: usize, lengths: Option<&GpuLabels>) {
+        pool::mean_pool_backward(&self.device, dx, dy, tokens, lengths);
     }
 
     fn l2_normalize(&self, y: Dst<'_>, norms: &mut GpuTensor, x: Src<'_>) {
@@ -283,6 +336,16 @@ impl Backend for Gpu {
 
     fn adamw(&self, grad: &mut GpuTensor, m: &mut GpuTensor, v: &mut GpuTensor, step: AdamWStep) {
         adamw::adamw(&self.device, grad, m, v, step);
+    }
+
+    fn symmetric_eigen(
+        &self,
+        values: &mut GpuTensor,
+        vectors: &mut GpuTensor,
+        a: &GpuTensor,
+    ) -> Result<(), BackendError> {
+        let work = GpuTensor::new(&self.device, a.shape())?;
+        symmetric_eigen::symmetric_eigen(&self.device, values, [vectors, &work], a)
     }
 
     fn project_off(&self, x: &mut GpuTensor, subspaces: &GpuSubspaces, scratch: &mut GpuScratch) {

@@ -23,4 +23,4 @@ pub use device::Counters;
 pub use error::GpuError;
 pub use kernels::geometry::{GpuScratch, GpuSubspaces};
 pub use read::Ticket;
-pub use tensor::{GpuLabels, GpuTensor};
+pub use tensor::{GpuLabels, GpuTensor, GpuWeights};

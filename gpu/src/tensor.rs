@@ -3,10 +3,11 @@
 
 use std::rc::Rc;
 
-use eblora_core::backend::{BackendError, Shaped};
+use eblora_core::backend::{BackendError, Shaped, Stored};
 
 use crate::buffer::Buffer;
 use crate::device::Device;
+use crate::shaders::matmul::Format;
 
 /// Bytes of a value.
 pub const VALUE: usize = 4;
@@ -107,6 +108,57 @@ fn shards(device: &Rc<Device>, [count, rows, cols]: [usize; 3], bytes: usize) ->
         if first >= count * rows * cols {
             return Ok(shards);
         }
+    }
+}
+
+/// Frozen weights as stored: f32, bf16 or f16.
+#[derive(Debug)]
+pub struct GpuWeights {
+    shape: [usize; 3],
+    pub(crate) format: Format,
+    pub(crate) shards: Vec<Shard>,
+}
+
+impl GpuWeights {
+    /// Weights with these values.
+    pub(crate) fn upload(
+        device: &Rc<Device>,
+        rows: usize,
+        cols: usize,
+        stored: Stored<'_>,
+    ) -> Result<Self, BackendError> {
+        let (expected, got) = (rows * cols, stored.len());
+        if got != expected {
+            return Err(BackendError::Size { op: "upload_weights", expected, got });
+        }
+        let (format, bytes) = match stored {
+            Stored::F32(_) => (Format::F32, 4),
+            Stored::Bf16(_) => (Format::Bf16, 2),
+            Stored::F16(_) => (Format::F16, 2),
+        };
+        let weights = Self { shape: [1, rows, cols], format, shards: shards(device, [1, rows, cols], bytes)? };
+        for shard in &weights.shards {
+            let range = shard.first..shard.first + shard.len;
+            match stored {
+                Stored::F32(values) => device.write(&shard.buffer, 0, bytemuck::cast_slice(&values[range])),
+                Stored::Bf16(bits) | Stored::F16(bits) if shard.len.is_multiple_of(2) => {
+                    device.write(&shard.buffer, 0, bytemuck::cast_slice(&bits[range]));
+                }
+                Stored::Bf16(bits) | Stored::F16(bits) => {
+                    // Writes are whole words.
+                    let mut even = bits[range].to_vec();
+                    even.push(0);
+                    device.write(&shard.buffer, 0, bytemuck::cast_slice(&even));
+                }
+            }
+        }
+        Ok(weights)
+    }
+}
+
+impl Shaped for GpuWeights {
+    fn shape(&self) -> [usize; 3] {
+        self.shape
     }
 }
 

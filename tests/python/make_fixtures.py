@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from fixtures import adapter, checks, gpm, manifold, metrics, ops, optim, vit
+from fixtures import adapter, checks, gpm, manifold, metrics, ops, optim, text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
 BUILDERS = {
     "ops": ops.build,
+    "text_ops": text_ops.build,
     "optim": optim.build,
     "manifold": manifold.build,
     "gpm": gpm.build,

@@ -130,14 +130,58 @@ pub struct AdamWStep {
     pub step: u32,
 }
 
-/// Which GELU (Hendrycks & Gimpel 2016).
+/// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Gelu {
-    /// `x·Φ(x)`.
+pub enum Activation {
+    /// `x·Φ(x)` (Hendrycks & Gimpel 2016).
     #[default]
-    Exact,
+    Gelu,
     /// `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
-    Tanh,
+    GeluTanh,
+    /// `x/(1 + e^−x)`.
+    Silu,
+}
+
+/// The bits of a frozen weight matrix as a file stores them, row-major.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// The upper half of single precision.
+    Bf16(&'a [u16]),
+    /// IEEE half precision.
+    F16(&'a [u16]),
+}
+
+impl Stored<'_> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(bits) | Self::F16(bits) => bits.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The label of a row that does not count in [`Backend::cross_entropy`].
+pub const IGNORED: u32 = u32::MAX;
+
+/// How [`Backend::rope`] turns the rows of n×(heads·dh).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RopeShape {
+    /// Heads in a row.
+    pub heads: usize,
+    /// Tokens of a sequence: row i has position `start + i mod tokens`.
+    pub tokens: usize,
+    /// Position of the first token.
+    pub start: usize,
+    /// Turn back: the backward pass.
+    pub inverse: bool,
 }
 
 /// Extents of a multi-head attention over a batch of equally long sequences.
@@ -145,10 +189,23 @@ pub enum Gelu {
 pub struct AttentionShape {
     /// Sequences.
     pub batch: usize,
-    /// Tokens of each.
+    /// Queries of each.
     pub tokens: usize,
-    /// Heads; the width is heads × head size.
+    /// Keys of each: as many as tokens, or more where earlier ones are cached.
+    pub keys: usize,
+    /// Heads of the queries; the width is heads × head size.
     pub heads: usize,
+    /// Heads of keys and values: head h reads number `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Query i sees only keys `j ≤ i + keys − tokens`.
+    pub causal: bool,
+}
+
+impl AttentionShape {
+    /// Every token sees every token, each head with keys and values of its own.
+    pub fn full(batch: usize, tokens: usize, heads: usize) -> Self {
+        Self { batch, tokens, keys: tokens, heads, kv_heads: heads, causal: false }
+    }
 }
 
 /// A device: its memory and its kernels. Shapes: `n` rows of activations, `d` features, stacks `[count, rows, cols]`.
@@ -165,6 +222,10 @@ pub trait Backend {
     type Subspaces;
     /// Working memory of the geometric kernels for one stack of n×r matrices.
     type Scratch;
+    /// A frozen rows×cols matrix in device memory, as stored; computed with in [`Backend::Scalar`].
+    type Weights: Shaped;
+    /// Values on their way back from the device.
+    type Ticket;
 
     /// A short name for reports: `"cpu"`, or the adapter's.
     fn name(&self) -> String;
@@ -188,6 +249,21 @@ pub trait Backend {
     fn write(&self, dst: &mut Self::Tensor, values: &[Self::Scalar]) -> Result<(), BackendError>;
     /// The values, row-major, once everything queued before has run.
     fn read(&self, src: &Self::Tensor) -> impl Future<Output = Result<Vec<Self::Scalar>, BackendError>>;
+    /// Asks for the values as they are at this point of the stream, without waiting for them.
+    ///
+    /// # Errors
+    /// When the device failed.
+    fn read_later(&self, src: &Self::Tensor) -> Result<Self::Ticket, BackendError>;
+    /// The values asked for, once they have arrived; only the first such answer holds them.
+    ///
+    /// # Errors
+    /// When the device failed.
+    fn try_read(&self, ticket: &mut Self::Ticket) -> Result<Option<Vec<Self::Scalar>>, BackendError>;
+    /// Puts frozen weights into device memory as they are stored.
+    ///
+    /// # Errors
+    /// When the number of values is not `rows·cols`, or the device is out of memory.
+    fn upload_weights(&self, rows: usize, cols: usize, values: Stored<'_>) -> Result<Self::Weights, BackendError>;
     /// Room for `capacity` labels.
     ///
     /// # Errors
@@ -219,6 +295,16 @@ pub trait Backend {
         b: View<'_, Self::Tensor>,
         epilogue: Epilogue<'_, Self::Tensor>,
     );
+    /// [`Backend::matmul`] with frozen weights as B; `View::all(&weights).t()` is their transpose.
+    fn matmul_weights(
+        &self,
+        dst: ViewMut<'_, Self::Tensor>,
+        a: View<'_, Self::Tensor>,
+        weights: View<'_, Self::Weights>,
+        epilogue: Epilogue<'_, Self::Tensor>,
+    );
+    /// Row i of `dst` becomes row `ids[i]` of the table, or that is added to it. An id beyond the table gives zeros.
+    fn gather(&self, dst: ViewMut<'_, Self::Tensor>, table: &Self::Weights, ids: &Self::Labels, accumulate: bool);
     /// `dst = src`.
     fn copy(&self, dst: ViewMut<'_, Self::Tensor>, src: View<'_, Self::Tensor>);
     /// Sets every value.
@@ -250,12 +336,44 @@ pub trait Backend {
         stats: &Self::Tensor,
         gamma: &Self::Tensor,
     );
-    /// `y = gelu(x)`.
-    fn gelu(&self, kind: Gelu, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
-    /// `dx = dx∘gelu'(x)`, in place.
-    fn gelu_backward(&self, kind: Gelu, dx: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
-    /// Multi-head attention `o = softmax(q·kᵀ/√dh)·v` per head; `probabilities` (\[batch·heads, tokens, tokens\]) is
-    /// kept for the backward pass.
+    /// RMS norm of each row: `y = γ∘x/√(mean(x²) + ε)`; `stats` (n×1) keeps the inverse root.
+    fn rms_norm(
+        &self,
+        y: ViewMut<'_, Self::Tensor>,
+        stats: &mut Self::Tensor,
+        x: View<'_, Self::Tensor>,
+        gamma: &Self::Tensor,
+        epsilon: f64,
+    );
+    /// Adds the input gradient of [`Backend::rms_norm`] to `dx`.
+    fn rms_norm_backward(
+        &self,
+        dx: ViewMut<'_, Self::Tensor>,
+        dy: View<'_, Self::Tensor>,
+        x: View<'_, Self::Tensor>,
+        stats: &Self::Tensor,
+        gamma: &Self::Tensor,
+    );
+    /// `y = f(x)`.
+    fn activation(&self, kind: Activation, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
+    /// `dx = dx∘f'(x)`, in place.
+    fn activation_backward(&self, kind: Activation, dx: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>);
+    /// `y = silu(gate)∘up`.
+    fn swiglu(&self, y: ViewMut<'_, Self::Tensor>, gate: View<'_, Self::Tensor>, up: View<'_, Self::Tensor>);
+    /// Gradients of [`Backend::swiglu`] into `[d_gate, d_up]`.
+    fn swiglu_backward(
+        &self,
+        grads: [ViewMut<'_, Self::Tensor>; 2],
+        dy: View<'_, Self::Tensor>,
+        gate: View<'_, Self::Tensor>,
+        up: View<'_, Self::Tensor>,
+    );
+    /// Rotary position embedding in place (Su et al. 2021), halves of a head paired as in Hugging Face's Llama; `table`
+    /// (positions×dh) holds the cosines and then the sines of dh/2 angles.
+    fn rope(&self, x: ViewMut<'_, Self::Tensor>, table: &Self::Tensor, shape: RopeShape);
+    /// Multi-head attention `o = softmax(q·kᵀ/√dh)·v` per head; `probabilities` (\[batch·heads, tokens, keys\]) is kept
+    /// for the backward pass. Keys from `lengths[sequence]` on are not seen; a query that sees nothing gives zeros.
+    #[allow(clippy::too_many_arguments)] // the operands of the formula
     fn attention(
         &self,
         o: ViewMut<'_, Self::Tensor>,
@@ -263,6 +381,7 @@ pub trait Backend {
         q: View<'_, Self::Tensor>,
         k: View<'_, Self::Tensor>,
         v: View<'_, Self::Tensor>,
+        lengths: Option<&Self::Labels>,
         shape: AttentionShape,
     );
     /// Gradients of [`Backend::attention`] into `[dq, dk, dv]`; `scratch` has the shape of `probabilities`.
@@ -278,10 +397,22 @@ pub trait Backend {
         v: View<'_, Self::Tensor>,
         shape: AttentionShape,
     );
-    /// Mean over each run of `tokens` rows.
-    fn mean_pool(&self, y: ViewMut<'_, Self::Tensor>, x: View<'_, Self::Tensor>, tokens: usize);
-    /// Gradient of [`Backend::mean_pool`]: every row of `dx` gets its run's `dy / tokens`.
-    fn mean_pool_backward(&self, dx: ViewMut<'_, Self::Tensor>, dy: View<'_, Self::Tensor>, tokens: usize);
+    /// Mean over the first `lengths[i]` rows, or all, of each run of `tokens`; zeros where that is none.
+    fn mean_pool(
+        &self,
+        y: ViewMut<'_, Self::Tensor>,
+        x: View<'_, Self::Tensor>,
+        tokens: usize,
+        lengths: Option<&Self::Labels>,
+    );
+    /// Gradient of [`Backend::mean_pool`]: every counted row of `dx` gets its run's `dy / count`, the others 0.
+    fn mean_pool_backward(
+        &self,
+        dx: ViewMut<'_, Self::Tensor>,
+        dy: View<'_, Self::Tensor>,
+        tokens: usize,
+        lengths: Option<&Self::Labels>,
+    );
     /// `y = x/‖x‖` per row (zero rows stay zero); `norms` (n×1) keeps `‖x‖`.
     fn l2_normalize(&self, y: ViewMut<'_, Self::Tensor>, norms: &mut Self::Tensor, x: View<'_, Self::Tensor>);
     /// `dx = (dy − y·⟨y, dy⟩)/‖x‖` per row.
@@ -292,7 +423,8 @@ pub trait Backend {
         y: View<'_, Self::Tensor>,
         norms: &Self::Tensor,
     );
-    /// Mean softmax cross-entropy of the rows of `logits` into `loss[index]`, its gradient into `d_logits`.
+    /// Mean softmax cross-entropy of the rows of `logits` whose label is not [`IGNORED`] into `loss[index]`, its gradient
+    /// into `d_logits`; both 0 where none counts.
     fn cross_entropy(
         &self,
         loss: &mut Self::Tensor,
@@ -306,6 +438,17 @@ pub trait Backend {
 
     /// Replaces the gradient by the AdamW increment `Δ = −rate·m̂/(√v̂ + ε)` and updates the moments.
     fn adamw(&self, grad: &mut Self::Tensor, m: &mut Self::Tensor, v: &mut Self::Tensor, step: AdamWStep);
+    /// The eigendecompositions `A = V·Λ·Vᵀ` of a stack of symmetric r×r matrices, of which only the lower triangles are
+    /// read: `values` (\[count, r, 1\]) descending, and the columns of `vectors` (\[count, r, r\]) in that order.
+    ///
+    /// # Errors
+    /// [`BackendError::NonFinite`] names a matrix that holds a NaN or an infinity; a device may tell at the next read.
+    fn symmetric_eigen(
+        &self,
+        values: &mut Self::Tensor,
+        vectors: &mut Self::Tensor,
+        a: &Self::Tensor,
+    ) -> Result<(), BackendError>;
     /// `X ← (I − M·Mᵀ)·X` for every matrix of the stack.
     fn project_off(&self, x: &mut Self::Tensor, subspaces: &Self::Subspaces, scratch: &mut Self::Scratch);
     /// Projects every `delta` to the tangent space of the Stiefel manifold at its `x`.

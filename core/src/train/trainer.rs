@@ -1,6 +1,7 @@
 //! One method through a sequence of tasks.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -47,7 +48,7 @@ pub struct TrainConfig {
     pub snapshots: usize,
     /// Check the manifold's constraints after every so many steps; 0: only at the snapshots.
     pub audit_every: usize,
-    /// Report the loss every so many steps (reading it back waits for the device).
+    /// Report the loss every so many steps, once it has come back: nothing waits for it. The last is always reported.
     pub report_every: usize,
 }
 
@@ -277,6 +278,8 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         self.model.attach(b, &mut self.work, &adapters).map_err(unfit)?;
         let mut losses = b.zeros([1, config.steps.max(1), 1])?;
         let mut order = BatchOrder::new(config.seed, index, task.train.len(), config.batch);
+        // Losses asked for, by the step that they are of; the device goes on meanwhile.
+        let mut on_their_way: VecDeque<(usize, B::Ticket)> = VecDeque::new();
         for step in 0..config.steps {
             self.model.load(b, &mut self.work, task.train, order.next_batch()).map_err(unfit)?;
             self.model.forward(b, &mut self.work, Some(&adapters));
@@ -285,9 +288,15 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             let factor = config.schedule.factor(step, config.steps);
             method.step(b, &mut adapters, &mut grads, factor).map_err(failed(step))?;
             let done = step + 1;
-            if (config.report_every > 0 && done % config.report_every == 0) || done == config.steps {
-                let loss = b.read(&losses).await?[step].f64();
-                observer.progress(Progress::Step { task: index, step: done, steps: config.steps, loss });
+            if config.report_every > 0 && done % config.report_every == 0 && done < config.steps {
+                on_their_way.push_back((done, b.read_later(&losses)?));
+            }
+            // What has arrived is told in order; nothing waits for what has not.
+            while let Some((asked, ticket)) = on_their_way.front_mut() {
+                let Some(values) = b.try_read(ticket)? else { break };
+                let (step, loss) = (*asked, values[*asked - 1].f64());
+                observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
+                on_their_way.pop_front();
             }
             let snapshot = is_snapshot(done, config.steps, config.snapshots);
             if snapshot || (config.audit_every > 0 && done % config.audit_every == 0) {
@@ -295,6 +304,12 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             }
         }
         let losses = b.read(&losses).await?;
+        // The last step is always told, and last; what is still on its way would come after it.
+        on_their_way.clear();
+        if let Some(loss) = losses.get(config.steps.wrapping_sub(1)) {
+            let (step, loss) = (config.steps, loss.f64());
+            observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
+        }
         record.losses.push(losses[..config.steps].iter().map(|l| l.f64()).collect());
         let after = method.end_task(b).map_err(failed(config.steps))?;
         for m in method.memory() {

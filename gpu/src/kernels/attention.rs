@@ -1,6 +1,6 @@
 //! Multi-head attention as batched products around a softmax; the heads of a group share keys and values.
 
-use eblora_core::backend::{Shaped, View, ViewMut};
+use eblora_core::backend::{AttentionShape, Shaped, View, ViewMut};
 
 use super::matmul::{Batch, Finish, matmul};
 use super::rows::{Rows, for_parts, row_groups};
@@ -9,24 +9,17 @@ use crate::shaders::matmul::Format;
 use crate::shaders::{softmax as forward, softmax_backward as backward};
 use crate::tensor::{GpuLabels, GpuTensor};
 
-/// Extents of an attention.
-#[derive(Clone, Copy, Debug)]
-pub struct Extents {
-    /// Sequences.
-    pub batch: usize,
-    /// Queries of each.
-    pub tokens: usize,
-    /// Keys of each.
-    pub keys: usize,
-    /// Heads of the queries.
-    pub heads: usize,
-    /// Heads of keys and values.
-    pub kv_heads: usize,
-    /// Query i sees keys j ≤ i + keys − tokens.
-    pub causal: bool,
+/// Where the heads lie.
+trait Heads {
+    fn group(&self) -> usize;
+    fn queries<'a>(&self, x: Batch<'a>, g: usize) -> Batch<'a>;
+    fn values<'a>(&self, x: Batch<'a>) -> Batch<'a>;
+    fn probabilities<'a>(&self, p: &'a GpuTensor, g: usize) -> Batch<'a>;
+    fn items(&self) -> [usize; 2];
+    fn check(&self, op: &str, q: View<'_, GpuTensor>, k: View<'_, GpuTensor>, v: View<'_, GpuTensor>, p: &GpuTensor);
 }
 
-impl Extents {
+impl Heads for AttentionShape {
     fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
@@ -84,7 +77,7 @@ pub fn attention(
     probabilities: &GpuTensor,
     [q, k, v]: [View<'_, GpuTensor>; 3],
     lengths: Option<&GpuLabels>,
-    e: Extents,
+    e: AttentionShape,
 ) {
     e.check("attention", q, k, v, probabilities);
     let alpha = 1.0 / ((q.cols / e.heads) as f64).sqrt();
@@ -100,7 +93,7 @@ pub fn attention(
     }
 }
 
-fn softmax(device: &Device, p: &GpuTensor, lengths: Option<&GpuLabels>, e: Extents) {
+fn softmax(device: &Device, p: &GpuTensor, lengths: Option<&GpuLabels>, e: AttentionShape) {
     let rows = e.batch * e.heads * e.tokens;
     for_parts(rows, [Rows::packed(p, e.keys)], &mut |first, rows, [p]| {
         let params = forward::Params {
@@ -125,7 +118,7 @@ pub fn attention_backward(
     d_o: View<'_, GpuTensor>,
     [probabilities, scratch]: [&GpuTensor; 2],
     [q, k, v]: [View<'_, GpuTensor>; 3],
-    e: Extents,
+    e: AttentionShape,
 ) {
     e.check("attention_backward", q, k, v, probabilities);
     let alpha = 1.0 / ((q.cols / e.heads) as f64).sqrt();

@@ -5,7 +5,7 @@ use eblora_core::backend::{View, ViewMut};
 use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::shaders::matmul::{Buffers, Format, Params, Tile, launch};
-use crate::tensor::{GpuTensor, Shard};
+use crate::tensor::{GpuTensor, GpuWeights, Shard};
 
 /// Workgroups of a dimension within WebGPU's default limits.
 const MOST_GROUPS: usize = 65_535;
@@ -28,6 +28,11 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// One matrix.
     pub fn view(view: View<'a, GpuTensor>) -> Self {
+        Self::of(&view.tensor.shards, view.offset, view.rows, view.cols, view.stride, view.transposed)
+    }
+
+    /// One matrix of weights.
+    pub fn weights(view: View<'a, GpuWeights>) -> Self {
         Self::of(&view.tensor.shards, view.offset, view.rows, view.cols, view.stride, view.transposed)
     }
 

@@ -3,10 +3,12 @@
 
 mod attention;
 mod compare;
+mod eigen;
 mod elementwise;
 mod geometry;
 mod matmul;
 mod rows;
+mod weights;
 
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::random::Random;

@@ -1,6 +1,6 @@
 //! Norms, activations, pooling and the loss: kernels that go row by row.
 
-use eblora_core::backend::{Backend, Gelu, View, ViewMut};
+use eblora_core::backend::{Activation, Backend, IGNORED, View, ViewMut};
 
 use crate::compare::assert_close;
 use crate::{Pair, SIZES, normal, read, upload, with_device};
@@ -40,22 +40,22 @@ fn layer_norm_and_its_gradient() {
     with_device(Some(1024), async |pair| check_layer_norm(pair, 130, 17).await);
 }
 
-async fn gelu<B: Backend>(b: &B, kind: Gelu, n: usize, d: usize) -> [Vec<f64>; 2] {
+async fn gelu<B: Backend>(b: &B, kind: Activation, n: usize, d: usize) -> [Vec<f64>; 2] {
     let mut values = normal(1, n * d);
     values.iter_mut().enumerate().for_each(|(i, v)| *v *= 1.0 + (i % 7) as f32);
     values[0] = -60.0;
     let x = upload(b, [1, n, d], &values);
     let mut dx = upload(b, [1, n, d], &normal(2, n * d));
     let mut y = b.zeros([1, n, d]).unwrap();
-    b.gelu(kind, ViewMut::all(&mut y), View::all(&x));
-    b.gelu_backward(kind, ViewMut::all(&mut dx), View::all(&x));
+    b.activation(kind, ViewMut::all(&mut y), View::all(&x));
+    b.activation_backward(kind, ViewMut::all(&mut dx), View::all(&x));
     [read(b, &y).await, read(b, &dx).await]
 }
 
 #[test]
 fn activations() {
     with_device(None, async |pair| {
-        for kind in [Gelu::Exact, Gelu::Tanh] {
+        for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
             for (n, d) in [(1, 1), (3, 65), (130, 17), (300, 300)] {
                 let (got, want) = (gelu(&pair.gpu, kind, n, d).await, gelu(&pair.cpu, kind, n, d).await);
                 // Φ is good to 3e-7 and is multiplied by |x| ≤ 35 in the tails.
@@ -70,8 +70,8 @@ async fn pool<B: Backend>(b: &B, n: usize, tokens: usize, d: usize) -> [Vec<f64>
     let x = upload(b, [n, tokens, d], &normal(1, n * tokens * d));
     let dy = upload(b, [1, n, d], &normal(2, n * d));
     let (mut y, mut dx) = (b.zeros([1, n, d]).unwrap(), b.zeros([n, tokens, d]).unwrap());
-    b.mean_pool(ViewMut::all(&mut y), View::all(&x), tokens);
-    b.mean_pool_backward(ViewMut::all(&mut dx), View::all(&dy), tokens);
+    b.mean_pool(ViewMut::all(&mut y), View::all(&x), tokens, None);
+    b.mean_pool_backward(ViewMut::all(&mut dx), View::all(&dy), tokens, None);
     [read(b, &y).await, read(b, &dx).await]
 }
 
@@ -129,4 +129,102 @@ fn cross_entropy() {
     };
     with_device(None, check);
     with_device(Some(8192), check);
+}
+
+async fn rms_norm<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
+    let (x, dy) = (upload(b, [1, n, d], &normal(1, n * d)), upload(b, [1, n, d], &normal(4, n * d)));
+    let gamma = upload(b, [1, 1, d], &normal(2, d));
+    let mut dx = upload(b, [1, n, d], &normal(5, n * d));
+    let (mut y, mut stats) = (b.zeros([1, n, d]).unwrap(), b.zeros([1, n, 1]).unwrap());
+    b.rms_norm(ViewMut::all(&mut y), &mut stats, View::all(&x), &gamma, 1e-5);
+    b.rms_norm_backward(ViewMut::all(&mut dx), View::all(&dy), View::all(&x), &stats, &gamma);
+    [read(b, &y).await, read(b, &stats).await, read(b, &dx).await]
+}
+
+#[test]
+fn rms_norm_and_its_gradient() {
+    let check = async |pair: &Pair| {
+        for (n, d) in [(1, 1), (3, 17), (65, 64), (130, 257)] {
+            let (got, want) = (rms_norm(&pair.gpu, n, d).await, rms_norm(&pair.cpu, n, d).await);
+            for ((what, got), want) in ["y", "stats", "dx"].iter().zip(&got).zip(&want) {
+                // Rows of one value may be small, and are divided by.
+                let scale = if d == 1 { 1e3 } else { 8.0 };
+                assert_close(&format!("rms_norm {n}x{d}: {what}"), got, want, scale, EPS * (8.0 + d as f64));
+            }
+        }
+    };
+    with_device(None, check);
+    with_device(Some(4096), check);
+}
+
+async fn swiglu<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
+    let input = |seed| upload(b, [1, n, d], &normal(seed, n * d));
+    let (gate, up, dy) = (input(1), input(2), input(3));
+    let (mut y, mut d_gate, mut d_up) = (input(4), input(5), input(6));
+    b.swiglu(ViewMut::all(&mut y), View::all(&gate), View::all(&up));
+    let grads = [ViewMut::all(&mut d_gate), ViewMut::all(&mut d_up)];
+    b.swiglu_backward(grads, View::all(&dy), View::all(&gate), View::all(&up));
+    [read(b, &y).await, read(b, &d_gate).await, read(b, &d_up).await]
+}
+
+#[test]
+fn gated_activation_and_its_gradients() {
+    let check = async |pair: &Pair| {
+        for (n, d) in [(1, 1), (3, 65), (130, 17)] {
+            let (got, want) = (swiglu(&pair.gpu, n, d).await, swiglu(&pair.cpu, n, d).await);
+            for ((what, got), want) in ["y", "d_gate", "d_up"].iter().zip(&got).zip(&want) {
+                assert_close(&format!("swiglu {n}x{d}: {what}"), got, want, 2.0, 1e-6);
+            }
+        }
+    };
+    with_device(None, check);
+    with_device(Some(4096), check);
+}
+
+async fn pool_of_lengths<B: Backend>(b: &B, lengths: &[u32], tokens: usize, d: usize) -> [Vec<f64>; 2] {
+    let n = lengths.len();
+    let (x, dy) = (upload(b, [n, tokens, d], &normal(1, n * tokens * d)), upload(b, [1, n, d], &normal(2, n * d)));
+    let (mut y, mut dx) =
+        (upload(b, [1, n, d], &normal(3, n * d)), upload(b, [n, tokens, d], &normal(4, n * tokens * d)));
+    let mut counts = b.labels(n).unwrap();
+    b.write_labels(&mut counts, lengths).unwrap();
+    b.mean_pool(ViewMut::all(&mut y), View::all(&x), tokens, Some(&counts));
+    b.mean_pool_backward(ViewMut::all(&mut dx), View::all(&dy), tokens, Some(&counts));
+    [read(b, &y).await, read(b, &dx).await]
+}
+
+#[test]
+fn pooling_of_padded_sequences() {
+    let check = async |pair: &Pair| {
+        for (lengths, tokens, d) in [(&[1, 0, 17, 99][..], 17, 5), (&[3; 40], 4, 33)] {
+            let got = pool_of_lengths(&pair.gpu, lengths, tokens, d).await;
+            let want = pool_of_lengths(&pair.cpu, lengths, tokens, d).await;
+            assert_close("mean_pool", &got[0], &want[0], 1.0, 4e-6);
+            assert_close("mean_pool_backward", &got[1], &want[1], 1.0, 4e-7);
+        }
+    };
+    with_device(None, check);
+    with_device(Some(4096), check);
+}
+
+async fn masked_loss<B: Backend>(b: &B, labels: &[u32], classes: usize) -> [Vec<f64>; 2] {
+    let n = labels.len();
+    let logits = upload(b, [1, n, classes], &normal(1, n * classes));
+    let mut held = b.labels(n).unwrap();
+    b.write_labels(&mut held, labels).unwrap();
+    let mut loss = b.zeros([1, 2, 1]).unwrap();
+    let mut d = upload(b, [1, n, classes], &normal(2, n * classes));
+    b.cross_entropy(&mut loss, 1, ViewMut::all(&mut d), View::all(&logits), &held);
+    [read(b, &loss).await, read(b, &d).await]
+}
+
+#[test]
+fn ignored_labels_do_not_count() {
+    with_device(None, async |pair| {
+        for labels in [&[IGNORED, 2, 0, IGNORED, 1][..], &[IGNORED; 3], &[1, 1]] {
+            let (got, want) = (masked_loss(&pair.gpu, labels, 5).await, masked_loss(&pair.cpu, labels, 5).await);
+            assert_close(&format!("loss of {labels:?}"), &got[0], &want[0], 1.0, 1e-6);
+            assert_close(&format!("its gradient, {labels:?}"), &got[1], &want[1], 1.0, 1e-6);
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! From a Hugging Face folder to the core's model.
 
-use eblora_core::backend::Gelu;
+use eblora_core::backend::Activation;
 use eblora_core::model::vit;
 
 use super::vit_config::{Head, HiddenAct, Pooling};
@@ -21,8 +21,8 @@ pub fn config(folder: &VitFolder) -> vit::VitConfig {
         classes: file.labels.len(),
         layer_norm_epsilon: file.layer_norm_eps,
         gelu: match file.hidden_act {
-            HiddenAct::Gelu => Gelu::Exact,
-            HiddenAct::GeluTanh => Gelu::Tanh,
+            HiddenAct::Gelu => Activation::Gelu,
+            HiddenAct::GeluTanh => Activation::GeluTanh,
         },
         class_token: file.use_class_token,
         pooling: match file.pooling {

@@ -7,5 +7,6 @@ mod faults;
 mod geometry;
 mod ops;
 mod optim;
+mod text_ops;
 mod threads;
 mod vit;

@@ -4,7 +4,7 @@
 use crate::fixtures::{Bound, Check, Fixture};
 use eblora_core::Real;
 use eblora_core::backend::{
-    AttentionShape, Backend, Cpu, Epilogue, Gelu, Scale, Shaped, View, ViewMut, cpu::CpuTensor,
+    Activation, AttentionShape, Backend, Cpu, Epilogue, Scale, Shaped, View, ViewMut, cpu::CpuTensor,
 };
 use eblora_core::model::vit::{Head, Pooling, Preprocess, VitConfig, patchify, patchify_normalized};
 
@@ -95,8 +95,8 @@ fn gelu<T: Real>() {
         let of = |name: &str| format!("{case}.{name}");
         let (x, mut dx) = (fixture.upload::<T>(&of("x")), fixture.upload::<T>(&of("dy")));
         let mut y = like(&x);
-        cpu.gelu(Gelu::Exact, ViewMut::all(&mut y), View::all(&x));
-        cpu.gelu_backward(Gelu::Exact, ViewMut::all(&mut dx), View::all(&x));
+        cpu.activation(Activation::Gelu, ViewMut::all(&mut y), View::all(&x));
+        cpu.activation_backward(Activation::Gelu, ViewMut::all(&mut dx), View::all(&x));
         // erf and exp to a few units in the last place: length 4.
         check.tensor(&of("y"), y.values(), &fixture.get(&of("y")).values, Bound::reduction::<T>(4));
         check.tensor(&of("dx"), dx.values(), &fixture.get(&of("dx")).values, Bound::reduction::<T>(4));
@@ -109,7 +109,7 @@ fn attend<T: Real>([q, k, v, d_o]: [&CpuTensor<T>; 4], shape: AttentionShape) ->
     let square = [shape.batch * shape.heads, shape.tokens, shape.tokens];
     let (mut o, mut p, mut scratch) = (like(q), cpu.zeros(square).expect("memory"), cpu.zeros(square).expect("memory"));
     let views = (View::all(q), View::all(k), View::all(v));
-    cpu.attention(ViewMut::all(&mut o), &mut p, views.0, views.1, views.2, shape);
+    cpu.attention(ViewMut::all(&mut o), &mut p, views.0, views.1, views.2, None, shape);
     let (mut dq, mut dk, mut dv) = (like(q), like(k), like(v));
     let grads = [ViewMut::all(&mut dq), ViewMut::all(&mut dk), ViewMut::all(&mut dv)];
     cpu.attention_backward(grads, View::all(d_o), &p, &mut scratch, views.0, views.1, views.2, shape);
@@ -123,7 +123,7 @@ fn attention<T: Real>() {
         let up = |name: &str| fixture.upload::<T>(&of(name));
         let extents = &fixture.get(&of("q")).shape;
         let heads = fixture.scalar(&of("heads")) as usize;
-        let shape = AttentionShape { batch: extents[0], tokens: extents[1], heads };
+        let shape = AttentionShape::full(extents[0], extents[1], heads);
         let [o, _, dq, dk, dv] = attend([&up("q"), &up("k"), &up("v"), &up("do")], shape);
         // Two sums in a row (scores, mixture), two more on the way back.
         let bound = Bound::reduction::<T>(2 * (extents[1] + extents[2] / heads));
@@ -148,7 +148,7 @@ fn softmax<T: Real>() {
         };
         let identity = tensor::<T>(cols, width, |i, j| f64::from(u8::from(i == j)));
         let operands = [&padded(&x.values, root), &identity, &identity, &padded(&dy.values, 1.0)];
-        let [o, p, dq, ..] = attend(operands, AttentionShape { batch: 1, tokens: cols, heads: 1 });
+        let [o, p, dq, ..] = attend(operands, AttentionShape::full(1, cols, 1));
         let corner = |from: &CpuTensor<T>, width: usize, factor: f64| -> Vec<f64> {
             let row = |i: usize| from.values()[i * width..][..cols].iter().map(|v| v.f64() * factor);
             (0..rows).flat_map(row).collect()
@@ -169,8 +169,8 @@ fn rowwise<T: Real>() {
         let (x, dy) = (fixture.upload::<T>(&of("x")), fixture.upload::<T>(&of("dy")));
         let tokens = fixture.get(&of("x")).shape[1];
         let (mut y, mut dx) = (like(&dy), like(&x));
-        cpu.mean_pool(ViewMut::all(&mut y), View::all(&x), tokens);
-        cpu.mean_pool_backward(ViewMut::all(&mut dx), View::all(&dy), tokens);
+        cpu.mean_pool(ViewMut::all(&mut y), View::all(&x), tokens, None);
+        cpu.mean_pool_backward(ViewMut::all(&mut dx), View::all(&dy), tokens, None);
         check.tensor(&of("y"), y.values(), &fixture.get(&of("y")).values, Bound::reduction::<T>(tokens));
         check.tensor(&of("dx"), dx.values(), &fixture.get(&of("dx")).values, Bound::reduction::<T>(1));
     }
@@ -275,7 +275,7 @@ fn square(channels: usize, image: usize, patch: usize) -> VitConfig {
         patch,
         classes: 2,
         layer_norm_epsilon: 1e-6,
-        gelu: Gelu::Exact,
+        gelu: Activation::Gelu,
         class_token: false,
         pooling: Pooling::Mean,
         head: Head::Linear,

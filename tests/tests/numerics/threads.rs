@@ -3,7 +3,7 @@
 
 use eblora_core::Real;
 use eblora_core::backend::{
-    AdamWStep, AttentionShape, Backend, Cpu, Epilogue, Gelu, Scale, View, ViewMut, cpu::CpuTensor,
+    Activation, AdamWStep, AttentionShape, Backend, Cpu, Epilogue, Scale, View, ViewMut, cpu::CpuTensor,
 };
 use eblora_core::gpm::Subspace;
 use eblora_core::manifold::{Retraction, TangentMap};
@@ -53,14 +53,14 @@ fn lines<T: Real>() -> Vec<String> {
     cpu.layer_norm(ViewMut::all(&mut out), &mut stats, View::all(&x), &row, &other, 1e-6);
     cpu.layer_norm_backward(ViewMut::all(&mut dx), View::all(&y), View::all(&x), &stats, &row);
     note("layer_norm", &[&out, &stats, &dx]);
-    cpu.gelu(Gelu::Exact, ViewMut::all(&mut out), View::all(&x));
-    cpu.gelu_backward(Gelu::Exact, ViewMut::all(&mut dx), View::all(&x));
+    cpu.activation(Activation::Gelu, ViewMut::all(&mut out), View::all(&x));
+    cpu.activation_backward(Activation::Gelu, ViewMut::all(&mut dx), View::all(&x));
     note("gelu", &[&out, &dx]);
-    let shape = AttentionShape { batch: N / 17, tokens: 17, heads: 4 };
+    let shape = AttentionShape::full(N / 17, 17, 4);
     let square = [N / 17 * 4, 17, 17];
     let (mut p, mut scratch) = (noise(square, 7), noise(square, 8));
     let (q, k, v) = (View::all(&x), View::all(&nn), View::all(&nt));
-    cpu.attention(ViewMut::all(&mut out), &mut p, q, k, v, shape);
+    cpu.attention(ViewMut::all(&mut out), &mut p, q, k, v, None, shape);
     let (mut dq, mut dk, mut dv) = (x.clone(), x.clone(), x.clone());
     let grads = [ViewMut::all(&mut dq), ViewMut::all(&mut dk), ViewMut::all(&mut dv)];
     cpu.attention_backward(grads, View::all(&y), &p, &mut scratch, q, k, v, shape);

@@ -11,47 +11,73 @@ use crate::backend::{AttentionShape, View, ViewMut};
 
 const BLOCK_WORK: usize = 50_000;
 
-/// The tokens×dh block of `head` in a tokens×(heads·dh) sequence that starts at `first`.
-fn head_of<'a, T: Real>(x: View<'a, CpuTensor<T>>, first: usize, head: usize, shape: AttentionShape) -> MatRef<'a, T> {
-    let dh = x.cols / shape.heads;
+/// The rows×dh block of `head` in a sequence of `rows` rows that starts at row `first`.
+fn head_of<T: Real>(x: View<'_, CpuTensor<T>>, first: usize, rows: usize, head: usize, dh: usize) -> MatRef<'_, T> {
     let from = first * x.stride + head * dh;
-    let len = (shape.tokens - 1) * x.stride + dh;
-    MatRef::from_row_major_slice_with_stride(&x.slice()[from..from + len], shape.tokens, dh, x.stride)
+    let len = (rows - 1) * x.stride + dh;
+    MatRef::from_row_major_slice_with_stride(&x.slice()[from..from + len], rows, dh, x.stride)
 }
 
-fn head_of_mut<T: Real>(seq: &mut [T], head: usize, dh: usize, stride: usize, tokens: usize) -> MatMut<'_, T> {
+fn head_of_mut<T: Real>(seq: &mut [T], head: usize, dh: usize, stride: usize, rows: usize) -> MatMut<'_, T> {
     let from = head * dh;
-    let len = (tokens - 1) * stride + dh;
-    row_major_mut(&mut seq[from..from + len], tokens, dh, stride)
+    let len = (rows - 1) * stride + dh;
+    row_major_mut(&mut seq[from..from + len], rows, dh, stride)
 }
 
+/// Softmax of the first `seen` values; the others become 0.
 #[inline(always)]
-fn softmax_row<T: Real>(row: &mut [T]) {
-    let max = row.iter().fold(row[0], |m, &x| if x > m { x } else { m });
+fn softmax_row<T: Real>(row: &mut [T], seen: usize) {
+    let (row, hidden) = row.split_at_mut(seen);
+    hidden.fill(T::zero());
+    let Some(&first) = row.first() else { return };
+    let max = row.iter().fold(first, |m, &x| if x > m { x } else { m });
     row.iter_mut().for_each(|x| *x = (*x - max).exp_kernel());
     let inverse = T::one() / sum(row, |x| x);
     row.iter_mut().for_each(|x| *x *= inverse);
 }
 
-/// `o = softmax(q·kᵀ/√dh)·v` per head; `probabilities` is \[batch·heads, tokens, tokens\].
+/// Keys that query `i` of a sequence of `length` keys sees.
+fn seen(shape: AttentionShape, i: usize, length: Option<u32>) -> usize {
+    let length = length.map_or(shape.keys, |l| shape.keys.min(l as usize));
+    if shape.causal { length.min((i + shape.keys + 1).saturating_sub(shape.tokens)) } else { length }
+}
+
+/// The head size, and the queries' heads of each group.
+fn check<T: Real>(
+    op: &str,
+    q: View<'_, CpuTensor<T>>,
+    k: View<'_, CpuTensor<T>>,
+    v: View<'_, CpuTensor<T>>,
+    shape: AttentionShape,
+) -> (usize, usize) {
+    let AttentionShape { batch, tokens, keys, heads, kv_heads, .. } = shape;
+    let dh = q.cols / heads;
+    assert!(heads.is_multiple_of(kv_heads) && q.cols == heads * dh, "{op}: {} columns are not {shape:?}", q.cols);
+    same(op, (q.rows, q.cols), (batch * tokens, heads * dh));
+    same(op, (k.rows, k.cols), (batch * keys, kv_heads * dh));
+    same(op, (v.rows, v.cols), (k.rows, k.cols));
+    (dh, heads / kv_heads)
+}
+
+/// `o = softmax(q·kᵀ/√dh)·v` per head; `probabilities` is \[batch·heads, tokens, keys\].
+#[allow(clippy::too_many_arguments)] // the operands of the formula
 pub fn attention<T: Real>(
     o: ViewMut<'_, CpuTensor<T>>,
     probabilities: &mut CpuTensor<T>,
     q: View<'_, CpuTensor<T>>,
     k: View<'_, CpuTensor<T>>,
     v: View<'_, CpuTensor<T>>,
+    lengths: Option<&[u32]>,
     shape: AttentionShape,
 ) {
-    let AttentionShape { batch, tokens, heads } = shape;
+    let AttentionShape { batch, tokens, keys, heads, .. } = shape;
+    let (dh, group) = check("attention", q, k, v, shape);
     same("attention", (o.rows, o.cols), (q.rows, q.cols));
-    same("attention", (batch * tokens, q.cols), (v.rows, v.cols));
-    same("attention", (k.rows, k.cols), (v.rows, v.cols));
-    let dh = q.cols / heads;
     let scale = T::of(1.0 / libm::sqrt(dh as f64));
     let (rows, stride) = o.into_rows();
-    let work = tokens * tokens * q.cols * 2;
+    let work = tokens * keys * q.cols * 2;
     let per_block = block_rows(batch, work, BLOCK_WORK, 1);
-    let square = tokens * tokens;
+    let square = tokens * keys;
     let probabilities = &mut probabilities.data[..batch * heads * square];
     for_each_block2(
         (rows, per_block * tokens * stride),
@@ -59,22 +85,25 @@ pub fn attention<T: Real>(
         batch * work,
         |b, o, probabilities| {
             for (i, (o, p)) in o.chunks_mut(tokens * stride).zip(probabilities.chunks_mut(heads * square)).enumerate() {
-                let first = (b * per_block + i) * tokens;
+                let sequence = b * per_block + i;
+                let length = lengths.map(|l| l[sequence]);
                 for (head, p) in p.chunks_exact_mut(square).enumerate() {
-                    let mut scores = MatMut::from_row_major_slice_mut(p, tokens, tokens);
-                    let kt = head_of(k, first, head, shape).transpose();
-                    matmul(scores.as_mut(), Accum::Replace, head_of(q, first, head, shape), kt, scale, Par::Seq);
+                    let mut scores = MatMut::from_row_major_slice_mut(p, tokens, keys);
+                    let queries = head_of(q, sequence * tokens, tokens, head, dh);
+                    let kt = head_of(k, sequence * keys, keys, head / group, dh).transpose();
+                    matmul(scores.as_mut(), Accum::Replace, queries, kt, scale, Par::Seq);
                     vectorized(
                         #[inline(always)]
                         || {
-                            for row in p.chunks_exact_mut(tokens) {
-                                softmax_row(row);
+                            for (i, row) in p.chunks_exact_mut(keys).enumerate() {
+                                softmax_row(row, seen(shape, i, length));
                             }
                         },
                     );
-                    let p = MatRef::from_row_major_slice(p, tokens, tokens);
+                    let p = MatRef::from_row_major_slice(p, tokens, keys);
                     let o = head_of_mut(o, head, dh, stride, tokens);
-                    matmul(o, Accum::Replace, p, head_of(v, first, head, shape), T::one(), Par::Seq);
+                    let values = head_of(v, sequence * keys, keys, head / group, dh);
+                    matmul(o, Accum::Replace, p, values, T::one(), Par::Seq);
                 }
             }
         },
@@ -93,44 +122,49 @@ pub fn attention_backward<T: Real>(
     v: View<'_, CpuTensor<T>>,
     shape: AttentionShape,
 ) {
-    let AttentionShape { batch, tokens, heads } = shape;
-    for (rows, cols) in [(dq.rows, dq.cols), (dk.rows, dk.cols), (dv.rows, dv.cols), (d_o.rows, d_o.cols)] {
-        same("attention_backward", (rows, cols), (batch * tokens, q.cols));
+    let AttentionShape { batch, tokens, keys, heads, .. } = shape;
+    let (dh, group) = check("attention_backward", q, k, v, shape);
+    for (rows, cols) in [(dq.rows, dq.cols), (d_o.rows, d_o.cols)] {
+        same("attention_backward", (rows, cols), (q.rows, q.cols));
     }
-    let dh = q.cols / heads;
+    for (rows, cols) in [(dk.rows, dk.cols), (dv.rows, dv.cols)] {
+        same("attention_backward", (rows, cols), (k.rows, k.cols));
+    }
     let scale = T::of(1.0 / libm::sqrt(dh as f64));
-    let square = tokens * tokens;
-    let work = tokens * tokens * q.cols * 5;
+    let square = tokens * keys;
+    let work = tokens * keys * q.cols * 5;
     let ((dq, sq), (dk, sk), (dv, sv)) = (dq.into_rows(), dk.into_rows(), dv.into_rows());
     let probabilities = &probabilities.data;
     let sequence = |i: usize, dq: &mut [T], dk: &mut [T], dv: &mut [T], ds: &mut [T]| {
-        let first = i * tokens;
         for (head, ds) in ds.chunks_exact_mut(square).enumerate() {
+            // The first head of a group overwrites dk and dv, the others add.
+            let accum = if head % group == 0 { Accum::Replace } else { Accum::Add };
             let p_values = &probabilities[(i * heads + head) * square..][..square];
-            let p = MatRef::from_row_major_slice(p_values, tokens, tokens);
-            let d_o = head_of(d_o, first, head, shape);
-            let dv = head_of_mut(dv, head, dh, sv, tokens);
-            matmul(dv, Accum::Replace, p.transpose(), d_o, T::one(), Par::Seq);
-            let dp = MatMut::from_row_major_slice_mut(ds, tokens, tokens);
-            matmul(dp, Accum::Replace, d_o, head_of(v, first, head, shape).transpose(), T::one(), Par::Seq);
+            let p = MatRef::from_row_major_slice(p_values, tokens, keys);
+            let d_o = head_of(d_o, i * tokens, tokens, head, dh);
+            let dv = head_of_mut(dv, head / group, dh, sv, keys);
+            matmul(dv, accum, p.transpose(), d_o, T::one(), Par::Seq);
+            let dp = MatMut::from_row_major_slice_mut(ds, tokens, keys);
+            let values = head_of(v, i * keys, keys, head / group, dh);
+            matmul(dp, Accum::Replace, d_o, values.transpose(), T::one(), Par::Seq);
             vectorized(
                 #[inline(always)]
                 || {
-                    for (ds, p) in ds.chunks_exact_mut(tokens).zip(p_values.chunks_exact(tokens)) {
+                    for (ds, p) in ds.chunks_exact_mut(keys).zip(p_values.chunks_exact(keys)) {
                         let mean = sum2(ds, p, |d, p| d * p);
                         ds.iter_mut().zip(p).for_each(|(d, &p)| *d = p * (*d - mean));
                     }
                 },
             );
-            let ds = MatRef::from_row_major_slice(ds, tokens, tokens);
+            let ds = MatRef::from_row_major_slice(ds, tokens, keys);
             let dq = head_of_mut(dq, head, dh, sq, tokens);
-            matmul(dq, Accum::Replace, ds, head_of(k, first, head, shape), scale, Par::Seq);
-            let dk = head_of_mut(dk, head, dh, sk, tokens);
-            matmul(dk, Accum::Replace, ds.transpose(), head_of(q, first, head, shape), scale, Par::Seq);
+            matmul(dq, Accum::Replace, ds, head_of(k, i * keys, keys, head / group, dh), scale, Par::Seq);
+            let dk = head_of_mut(dk, head / group, dh, sk, keys);
+            matmul(dk, accum, ds.transpose(), head_of(q, i * tokens, tokens, head, dh), scale, Par::Seq);
         }
     };
     share_sequences(
-        [(dq, tokens * sq), (dk, tokens * sk), (dv, tokens * sv), (&mut scratch.data, heads * square)],
+        [(dq, tokens * sq), (dk, keys * sk), (dv, keys * sv), (&mut scratch.data, heads * square)],
         batch,
         work,
         sequence,

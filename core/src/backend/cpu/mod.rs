@@ -4,31 +4,39 @@
 //! feature `std` large kernels share their rows between the threads of the current rayon pool. Block borders depend on
 //! shapes alone and every reduction has a fixed order: one thread and many give the same bits.
 
+mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
 mod elementwise;
-mod gelu;
 mod geometry;
 mod l2_normalize;
 mod layer_norm;
 mod matmul;
 mod pool;
+mod rms_norm;
+mod rope;
 mod simd;
+mod swiglu;
+mod symmetric_eigen;
 mod tensor;
 mod threads;
+mod weights;
 
 pub use geometry::CpuScratch;
 pub use tensor::CpuTensor;
 #[cfg(feature = "std")]
 pub use threads::keep_awake;
+pub use weights::CpuWeights;
 
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use super::{AdamWStep, AttentionShape, Backend, BackendError, Epilogue, Gelu, Shaped, View, ViewMut};
+use super::{
+    Activation, AdamWStep, AttentionShape, Backend, BackendError, Epilogue, RopeShape, Shaped, Stored, View, ViewMut,
+};
 use crate::Real;
 use crate::gpm::Subspace;
 use crate::manifold::{Retraction, TangentMap};
@@ -65,6 +73,9 @@ impl<T: Real> Backend for Cpu<T> {
     type Labels = Vec<u32>;
     type Subspaces = Vec<Subspace<T>>;
     type Scratch = CpuScratch<T>;
+    type Weights = CpuWeights<T>;
+    /// The values, until they are taken.
+    type Ticket = Option<Vec<T>>;
 
     fn name(&self) -> String {
         String::from("cpu")
@@ -93,6 +104,18 @@ impl<T: Real> Backend for Cpu<T> {
         Ok(src.data.clone())
     }
 
+    fn read_later(&self, src: &CpuTensor<T>) -> Result<Option<Vec<T>>, BackendError> {
+        Ok(Some(src.data.clone()))
+    }
+
+    fn try_read(&self, ticket: &mut Option<Vec<T>>) -> Result<Option<Vec<T>>, BackendError> {
+        Ok(ticket.take())
+    }
+
+    fn upload_weights(&self, rows: usize, cols: usize, values: Stored<'_>) -> Result<CpuWeights<T>, BackendError> {
+        CpuWeights::new(rows, cols, values)
+    }
+
     fn labels(&self, capacity: usize) -> Result<Vec<u32>, BackendError> {
         Ok(vec![0; capacity])
     }
@@ -114,6 +137,20 @@ impl<T: Real> Backend for Cpu<T> {
 
     fn matmul(&self, dst: Dst<'_, T>, a: Src<'_, T>, b: Src<'_, T>, epilogue: Epilogue<'_, CpuTensor<T>>) {
         matmul::matmul(dst, a, b, epilogue);
+    }
+
+    fn matmul_weights(
+        &self,
+        dst: Dst<'_, T>,
+        a: Src<'_, T>,
+        weights: View<'_, CpuWeights<T>>,
+        epilogue: Epilogue<'_, CpuTensor<T>>,
+    ) {
+        weights::matmul_weights(dst, a, weights, epilogue);
+    }
+
+    fn gather(&self, dst: Dst<'_, T>, table: &CpuWeights<T>, ids: &Vec<u32>, accumulate: bool) {
+        weights::gather(dst, table, ids, accumulate);
     }
 
     fn copy(&self, dst: Dst<'_, T>, src: Src<'_, T>) {
@@ -163,12 +200,39 @@ impl<T: Real> Backend for Cpu<T> {
         layer_norm::layer_norm_backward(dx, dy, x, stats, gamma);
     }
 
-    fn gelu(&self, kind: Gelu, y: Dst<'_, T>, x: Src<'_, T>) {
-        gelu::gelu(kind, y, x);
+    fn rms_norm(&self, y: Dst<'_, T>, stats: &mut CpuTensor<T>, x: Src<'_, T>, gamma: &CpuTensor<T>, epsilon: f64) {
+        rms_norm::rms_norm(y, stats, x, gamma, epsilon);
     }
 
-    fn gelu_backward(&self, kind: Gelu, dx: Dst<'_, T>, x: Src<'_, T>) {
-        gelu::gelu_backward(kind, dx, x);
+    fn rms_norm_backward(
+        &self,
+        dx: Dst<'_, T>,
+        dy: Src<'_, T>,
+        x: Src<'_, T>,
+        stats: &CpuTensor<T>,
+        gamma: &CpuTensor<T>,
+    ) {
+        rms_norm::rms_norm_backward(dx, dy, x, stats, gamma);
+    }
+
+    fn activation(&self, kind: Activation, y: Dst<'_, T>, x: Src<'_, T>) {
+        activation::activation(kind, y, x);
+    }
+
+    fn activation_backward(&self, kind: Activation, dx: Dst<'_, T>, x: Src<'_, T>) {
+        activation::activation_backward(kind, dx, x);
+    }
+
+    fn swiglu(&self, y: Dst<'_, T>, gate: Src<'_, T>, up: Src<'_, T>) {
+        swiglu::swiglu(y, gate, up);
+    }
+
+    fn swiglu_backward(&self, grads: [Dst<'_, T>; 2], dy: Src<'_, T>, gate: Src<'_, T>, up: Src<'_, T>) {
+        swiglu::swiglu_backward(grads, dy, gate, up);
+    }
+
+    fn rope(&self, x: Dst<'_, T>, table: &CpuTensor<T>, shape: RopeShape) {
+        rope::rope(x, table, shape);
     }
 
     fn attention(
@@ -178,9 +242,10 @@ impl<T: Real> Backend for Cpu<T> {
         q: Src<'_, T>,
         k: Src<'_, T>,
         v: Src<'_, T>,
+        lengths: Option<&Vec<u32>>,
         shape: AttentionShape,
     ) {
-        attention::attention(o, probabilities, q, k, v, shape);
+        attention::attention(o, probabilities, q, k, v, lengths.map(Vec::as_slice), shape);
     }
 
     fn attention_backward(
@@ -197,12 +262,12 @@ impl<T: Real> Backend for Cpu<T> {
         attention::attention_backward(grads, d_o, probabilities, scratch, q, k, v, shape);
     }
 
-    fn mean_pool(&self, y: Dst<'_, T>, x: Src<'_, T>, tokens: usize) {
-        pool::mean_pool(y, x, tokens);
+    fn mean_pool(&self, y: Dst<'_, T>, x: Src<'_, T>, tokens: usize, lengths: Option<&Vec<u32>>) {
+        pool::mean_pool(y, x, tokens, lengths.map(Vec::as_slice));
     }
 
-    fn mean_pool_backward(&self, dx: Dst<'_, T>, dy: Src<'_, T>, tokens: usize) {
-        pool::mean_pool_backward(dx, dy, tokens);
+    fn mean_pool_backward(&self, dx: Dst<'_, T>, dy: Src<'_, T>, tokens: usize, lengths: Option<&Vec<u32>>) {
+        pool::mean_pool_backward(dx, dy, tokens, lengths.map(Vec::as_slice));
     }
 
     fn l2_normalize(&self, y: Dst<'_, T>, norms: &mut CpuTensor<T>, x: Src<'_, T>) {
@@ -226,6 +291,15 @@ impl<T: Real> Backend for Cpu<T> {
 
     fn adamw(&self, grad: &mut CpuTensor<T>, m: &mut CpuTensor<T>, v: &mut CpuTensor<T>, step: AdamWStep) {
         adamw::adamw(grad, m, v, step);
+    }
+
+    fn symmetric_eigen(
+        &self,
+        values: &mut CpuTensor<T>,
+        vectors: &mut CpuTensor<T>,
+        a: &CpuTensor<T>,
+    ) -> Result<(), BackendError> {
+        symmetric_eigen::symmetric_eigen(values, vectors, a)
     }
 
     fn project_off(&self, x: &mut CpuTensor<T>, subspaces: &Vec<Subspace<T>>, scratch: &mut CpuScratch<T>) {

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::backend::Gelu;
+use crate::backend::Activation;
 use crate::model::ModelError;
 
 /// How the final hidden states become one feature vector.
@@ -50,7 +50,7 @@ pub struct VitConfig {
     /// ε of the layer norms.
     pub layer_norm_epsilon: f64,
     /// The activation of the MLP.
-    pub gelu: Gelu,
+    pub gelu: Activation,
     /// Whether a class token stands before the patches.
     pub class_token: bool,
     /// Pooling of the final states.

@@ -26,7 +26,7 @@ fn rows_mut<X: crate::backend::Shaped>(tensor: &mut X, n: usize) -> ViewMut<'_, 
 
 impl<B: Backend> Vit<B> {
     fn attention_shape(&self, batch: usize) -> AttentionShape {
-        AttentionShape { batch, tokens: self.config.tokens(), heads: self.config.heads }
+        AttentionShape::full(batch, self.config.tokens(), self.config.heads)
     }
 
     pub(super) fn run_forward(&self, b: &B, work: &mut VitWorkspace<B>, adapters: Option<&Adapters<B>>) {
@@ -55,7 +55,7 @@ impl<B: Backend> Vit<B> {
             block.value.forward(b, rows_mut(&mut act.v, n), x, false, adapters, &mut z[VALUE]);
             let (q, k, v) = (rows(&act.q, n), rows(&act.k, n), rows(&act.v, n));
             let shape = self.attention_shape(work.batch);
-            b.attention(rows_mut(&mut act.mixed, n), &mut act.probabilities, q, k, v, shape);
+            b.attention(rows_mut(&mut act.mixed, n), &mut act.probabilities, q, k, v, None, shape);
             b.copy(rows_mut(&mut act.middle, n), rows(before, n));
             let x = rows(&act.mixed, n);
             block.output.forward(b, rows_mut(&mut act.middle, n), x, true, adapters, &mut z[OUTPUT]);
@@ -63,7 +63,7 @@ impl<B: Backend> Vit<B> {
             let (norm, x) = (&block.norm2, rows(&act.middle, n));
             b.layer_norm(rows_mut(&mut act.norm2, n), &mut act.stats2, x, &norm.gamma, &norm.beta, epsilon);
             block.fc1.forward(b, rows_mut(&mut act.up, n), rows(&act.norm2, n), false, adapters, &mut z[FC1]);
-            b.gelu(self.config.gelu, rows_mut(&mut act.active, n), rows(&act.up, n));
+            b.activation(self.config.gelu, rows_mut(&mut act.active, n), rows(&act.up, n));
             b.copy(rows_mut(after, n), rows(&act.middle, n));
             block.fc2.forward(b, rows_mut(after, n), rows(&act.active, n), true, adapters, &mut z[FC2]);
         }
@@ -77,7 +77,7 @@ impl<B: Backend> Vit<B> {
         let states = rows(&work.norm, batch * tokens);
         match self.config.pooling {
             Pooling::Class => b.copy(rows_mut(&mut work.pooled, batch), states.every(tokens, batch)),
-            Pooling::Mean => b.mean_pool(rows_mut(&mut work.pooled, batch), states, tokens),
+            Pooling::Mean => b.mean_pool(rows_mut(&mut work.pooled, batch), states, tokens, None),
         }
         let (pooled, classifier) = (rows(&work.pooled, batch), View::all(&self.classifier).t());
         let logits = rows_mut(&mut work.logits, batch);
@@ -117,7 +117,7 @@ impl<B: Backend> Vit<B> {
                 b.fill(&mut work.d_inner, 0.0);
                 b.copy(rows_mut(&mut work.d_inner, n).every(tokens, batch), d_pooled);
             }
-            Pooling::Mean => b.mean_pool_backward(rows_mut(&mut work.d_inner, n), d_pooled, tokens),
+            Pooling::Mean => b.mean_pool_backward(rows_mut(&mut work.d_inner, n), d_pooled, tokens, None),
         }
         b.fill(&mut work.d_hidden, 0.0);
         let (dy, x) = (rows(&work.d_inner, n), rows(&work.hidden[self.config.layers], n));
@@ -149,7 +149,7 @@ impl<B: Backend> Vit<B> {
         if first == FC2 {
             return;
         }
-        b.gelu_backward(self.config.gelu, rows_mut(&mut work.d_mlp, n), rows(&act.up, n));
+        b.activation_backward(self.config.gelu, rows_mut(&mut work.d_mlp, n), rows(&act.up, n));
         let (dy, x) = (rows(&work.d_mlp, n), rows(&act.norm2, n));
         let dx = (first < FC1).then(|| (rows_mut(&mut work.d_inner, n), false));
         block.fc1.backward(b, dx, dy, x, wanted, Inner { z: &mut z[FC1], dz });

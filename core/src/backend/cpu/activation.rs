@@ -1,10 +1,10 @@
-//! GELU, exact or by tanh, and its derivative.
+//! GELU, exact or by tanh, SiLU, and their derivatives.
 
 use super::simd::vectorized;
 use super::tensor::{CpuTensor, same};
 use super::threads::{block_rows, for_each_block};
 use crate::Real;
-use crate::backend::{Gelu, View, ViewMut};
+use crate::backend::{Activation, View, ViewMut};
 
 const BLOCK_ROWS_WORK: usize = 16_384;
 
@@ -41,33 +41,46 @@ fn tanh_parts<T: Real>(x: T) -> (T, T) {
     (tanh, root * (one + T::of(3.0) * cubic * x * x))
 }
 
-/// `y = gelu(x)`.
-pub fn gelu<T: Real>(kind: Gelu, y: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
+/// `1/(1 + e^−x)`.
+#[inline(always)]
+pub(super) fn sigmoid<T: Real>(x: T) -> T {
+    T::one() / (T::one() + (-x).exp_kernel())
+}
+
+/// `y = f(x)`.
+pub fn activation<T: Real>(kind: Activation, y: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
     let half = T::of(0.5);
     match kind {
-        Gelu::Exact => each_row(
-            "gelu",
+        Activation::Gelu => each_row(
+            "activation",
             y,
             x,
             #[inline(always)]
             |_, x| x * x.normal_kernel().0,
         ),
-        Gelu::Tanh => each_row(
-            "gelu",
+        Activation::GeluTanh => each_row(
+            "activation",
             y,
             x,
             #[inline(always)]
             |_, x| half * x * (T::one() + tanh_parts(x).0),
         ),
+        Activation::Silu => each_row(
+            "activation",
+            y,
+            x,
+            #[inline(always)]
+            |_, x| x * sigmoid(x),
+        ),
     }
 }
 
-/// `dx = dx∘gelu'(x)`: `Φ(x) + x·φ(x)`, or `(1 + t)/2 + x·(1 − t²)·u'/2`.
-pub fn gelu_backward<T: Real>(kind: Gelu, dx: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
+/// `dx = dx∘f'(x)`: `Φ(x) + x·φ(x)`, `(1 + t)/2 + x·(1 − t²)·u'/2`, or `σ + x·σ·(1 − σ)`.
+pub fn activation_backward<T: Real>(kind: Activation, dx: ViewMut<'_, CpuTensor<T>>, x: View<'_, CpuTensor<T>>) {
     let half = T::of(0.5);
     match kind {
-        Gelu::Exact => each_row(
-            "gelu_backward",
+        Activation::Gelu => each_row(
+            "activation_backward",
             dx,
             x,
             #[inline(always)]
@@ -76,14 +89,24 @@ pub fn gelu_backward<T: Real>(kind: Gelu, dx: ViewMut<'_, CpuTensor<T>>, x: View
                 dy * (cdf + x * pdf)
             },
         ),
-        Gelu::Tanh => each_row(
-            "gelu_backward",
+        Activation::GeluTanh => each_row(
+            "activation_backward",
             dx,
             x,
             #[inline(always)]
             |dy, x| {
                 let (t, slope) = tanh_parts(x);
                 dy * half * (T::one() + t + x * (T::one() - t * t) * slope)
+            },
+        ),
+        Activation::Silu => each_row(
+            "activation_backward",
+            dx,
+            x,
+            #[inline(always)]
+            |dy, x| {
+                let s = sigmoid(x);
+                dy * s * (T::one() + x * (T::one() - s))
             },
         ),
     }
@@ -102,21 +125,23 @@ mod tests {
         let at = |kind, shift: f64| {
             let x = cpu.upload([1, 1, 81], &xs.iter().map(|x| x + shift).collect::<Vec<_>>()).unwrap();
             let mut y = cpu.zeros([1, 1, 81]).unwrap();
-            gelu(kind, ViewMut::all(&mut y), View::all(&x));
+            activation(kind, ViewMut::all(&mut y), View::all(&x));
             y.data
         };
-        for kind in [Gelu::Exact, Gelu::Tanh] {
+        for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
             let x = cpu.upload([1, 1, 81], &xs).unwrap();
             let mut dx = cpu.upload([1, 1, 81], &[1.0; 81]).unwrap();
-            gelu_backward(kind, ViewMut::all(&mut dx), View::all(&x));
+            activation_backward(kind, ViewMut::all(&mut dx), View::all(&x));
             let (up, down) = (at(kind, 1e-5), at(kind, -1e-5));
             for i in 0..81 {
                 let slope = (up[i] - down[i]) / 2e-5;
                 assert!((dx.data[i] - slope).abs() < 1e-9, "{kind:?} at {}: {} and {slope}", xs[i], dx.data[i]);
             }
         }
-        let apart =
-            at(Gelu::Exact, 0.0).iter().zip(at(Gelu::Tanh, 0.0)).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+        let apart = at(Activation::Gelu, 0.0)
+            .iter()
+            .zip(at(Activation::GeluTanh, 0.0))
+            .fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
         assert!(apart > 1e-5 && apart < 1e-3, "the approximation is {apart} off");
     }
 }

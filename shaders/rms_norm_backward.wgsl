@@ -1,0 +1,43 @@
+//! `dx += rstd·(g − x̂·mean(g∘x̂))` with `g = γ∘dy` and `x̂ = x·rstd`. A workgroup a row. Twin: `core/src/backend/cpu/rms_norm.rs`.
+//! include shared/grid.wgsl
+//! include shared/reduce.wgsl
+struct Params {
+    rows: u32,
+    cols: u32,
+    dy_offset: u32,
+    dy_row: u32,
+    x_offset: u32,
+    x_row: u32,
+    dx_offset: u32,
+    dx_row: u32,
+    stats_offset: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> stats: array<f32>;
+@group(0) @binding(4) var<storage, read> gamma: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let row = linear_group(group, groups);
+    if row >= params.rows {
+        return;
+    }
+    let start = params.x_offset + row * params.x_row;
+    let grad = params.dy_offset + row * params.dy_row;
+    let rstd = stats[params.stats_offset + row];
+    var sum = 0.0;
+    for (var j = thread; j < params.cols; j += THREADS) {
+        sum += dy[grad + j] * gamma[j] * x[start + j];
+    }
+    let along = reduce_sum(thread, sum) * rstd / f32(params.cols);
+    for (var j = thread; j < params.cols; j += THREADS) {
+        dx[params.dx_offset + row * params.dx_row + j] += rstd * (dy[grad + j] * gamma[j] - x[start + j] * rstd * along);
+    }
+}
