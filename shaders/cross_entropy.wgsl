@@ -1,7 +1,7 @@
 //! `losses[row] = log Σ exp(z) − z[label]` and `d_logits = (softmax(z) − onehot)/counted`, 0 for an ignored label. A
-//! workgroup a row. Twin: `core/src/backend/cpu/cross_entropy.rs`.
+//! workgroup or a subgroup a row. Twin: `core/src/backend/cpu/cross_entropy.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -26,8 +26,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
@@ -36,22 +50,22 @@ fn main(
     let label = labels[params.first + row];
     let ignored = label == IGNORED;
     var most = -3.4028235e38;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         most = max(most, logits[start + j]);
     }
-    most = reduce_max(thread, most);
+    most = reduce_max(first, most);
     var sum = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         sum += exp(logits[start + j] - most);
     }
-    let total = reduce_sum(thread, sum);
+    let total = reduce_sum(first, sum);
     let inverse = select(1.0 / max(counted[0], 1.0), 0.0, ignored);
     let scale = inverse / total;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         let one = select(0.0, inverse, j == label);
         d_logits[into + j] = exp(logits[start + j] - most) * scale - one;
     }
-    if thread == 0u {
+    if first == 0u {
         var loss = 0.0;
         if !ignored {
             loss = log(total) - (logits[start + min(label, params.cols - 1u)] - most);

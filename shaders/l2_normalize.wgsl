@@ -1,6 +1,6 @@
-//! `y = x/‖x‖` per row, zero rows stay zero; `norms` keeps `‖x‖`. A workgroup a row. Twin: `core/src/backend/cpu/l2_normalize.rs`.
+//! `y = x/‖x‖` per row, zero rows stay zero; `norms` keeps `‖x‖`. A workgroup or a subgroup a row. Twin: `core/src/backend/cpu/l2_normalize.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -20,22 +20,36 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
     let start = params.x_offset + row * params.x_row;
     var squares = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         squares += x[start + j] * x[start + j];
     }
-    let norm = sqrt(reduce_sum(thread, squares));
+    let norm = sqrt(reduce_sum(first, squares));
     let inverse = select(0.0, 1.0 / norm, norm > 0.0);
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         y[params.y_offset + row * params.y_row + j] = x[start + j] * inverse;
     }
-    if thread == 0u {
+    if first == 0u {
         norms[params.norms_offset + row] = norm;
     }
 }

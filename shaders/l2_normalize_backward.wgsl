@@ -1,6 +1,6 @@
-//! `dx = (dy − y·⟨y, dy⟩)/‖x‖` per row, 0 for a zero row. A workgroup a row. Twin: `core/src/backend/cpu/l2_normalize.rs`.
+//! `dx = (dy − y·⟨y, dy⟩)/‖x‖` per row, 0 for a zero row. A workgroup or a subgroup a row. Twin: `core/src/backend/cpu/l2_normalize.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -23,8 +23,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
@@ -33,11 +47,11 @@ fn main(
     let norm = norms[params.norms_offset + row];
     let inverse = select(0.0, 1.0 / norm, norm > 0.0);
     var sum = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         sum += y[start + j] * dy[grad + j];
     }
-    let along = reduce_sum(thread, sum);
-    for (var j = thread; j < params.cols; j += THREADS) {
+    let along = reduce_sum(first, sum);
+    for (var j = first; j < params.cols; j += step) {
         dx[params.dx_offset + row * params.dx_row + j] = (dy[grad + j] - y[start + j] * along) * inverse;
     }
 }

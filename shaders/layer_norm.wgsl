@@ -1,7 +1,7 @@
-//! `y = γ∘(x − mean)·rstd + β` for each row; `stats` keeps mean and rstd. A workgroup a row. Twin:
+//! `y = γ∘(x − mean)·rstd + β` for each row; `stats` keeps mean and rstd. A workgroup or a subgroup a row. Twin:
 //! `core/src/backend/cpu/layer_norm.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -24,8 +24,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
@@ -33,21 +47,21 @@ fn main(
     let into = params.y_offset + row * params.y_row;
     let inverse = 1.0 / f32(params.cols);
     var sum = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         sum += x[start + j];
     }
-    let mean = reduce_sum(thread, sum) * inverse;
+    let mean = reduce_sum(first, sum) * inverse;
     // Centred before it is squared: Σx² − n·mean² would cancel.
     var squares = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         let centred = x[start + j] - mean;
         squares += centred * centred;
     }
-    let rstd = 1.0 / sqrt(reduce_sum(thread, squares) * inverse + params.epsilon);
-    for (var j = thread; j < params.cols; j += THREADS) {
+    let rstd = 1.0 / sqrt(reduce_sum(first, squares) * inverse + params.epsilon);
+    for (var j = first; j < params.cols; j += step) {
         y[into + j] = (x[start + j] - mean) * rstd * gamma[j] + beta[j];
     }
-    if thread == 0u {
+    if first == 0u {
         stats[params.stats_offset + 2u * row] = mean;
         stats[params.stats_offset + 2u * row + 1u] = rstd;
     }

@@ -1,7 +1,7 @@
-//! `dx += rstd·(g − mean(g) − x̂·mean(g∘x̂))` with `g = γ∘dy` and `x̂` the normalised row. A workgroup a row. Twin:
+//! `dx += rstd·(g − mean(g) − x̂·mean(g∘x̂))` with `g = γ∘dy` and `x̂` the normalised row. A workgroup or a subgroup a row. Twin:
 //! `core/src/backend/cpu/layer_norm.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -25,8 +25,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
@@ -38,14 +52,14 @@ fn main(
     let inverse = 1.0 / f32(params.cols);
     var sum = 0.0;
     var along = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         let g = dy[grad + j] * gamma[j];
         sum += g;
         along += g * (x[start + j] - mean);
     }
-    let mean_g = reduce_sum(thread, sum) * inverse;
-    let mean_gx = reduce_sum(thread, along) * rstd * inverse;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    let mean_g = reduce_sum(first, sum) * inverse;
+    let mean_gx = reduce_sum(first, along) * rstd * inverse;
+    for (var j = first; j < params.cols; j += step) {
         let x_hat = (x[start + j] - mean) * rstd;
         dx[into + j] += rstd * (dy[grad + j] * gamma[j] - mean_g - x_hat * mean_gx);
     }

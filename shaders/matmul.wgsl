@@ -4,8 +4,9 @@
 //!
 //! A workgroup makes a BM×BN tile of D, a thread a TM×TN part of it in registers; slices of BK columns of A and rows of
 //! B pass through two halves of workgroup memory, one being read while the other is filled. Slots of four values are
-//! swizzled by their k, so that neither the transposing store nor the load meets bank conflicts.
-//! axis tile: large(BM = 128, BN = 128, BK = 8, TM = 8, TN = 8, SLOTS_A = 1, SLOTS_B = 1), medium(BM = 64, BN = 64, BK = 16, TM = 4, TN = 4, SLOTS_A = 1, SLOTS_B = 1), tall(BM = 64, BN = 16, BK = 16, TM = 4, TN = 4, SLOTS_A = 4, SLOTS_B = 1), flat(BM = 16, BN = 64, BK = 16, TM = 4, TN = 4, SLOTS_A = 1, SLOTS_B = 4)
+//! swizzled by their k, so that neither the transposing store nor the load meets bank conflicts. The tiles called lanes
+//! are for devices whose subgroups have 8 lanes: see `shared/matmul_lanes.wgsl`.
+//! axis tile: large(BM = 128, BN = 128, BK = 8, TM = 8, TN = 8, SLOTS_A = 1, SLOTS_B = 1), medium(BM = 64, BN = 64, BK = 16, TM = 4, TN = 4, SLOTS_A = 1, SLOTS_B = 1), tall(BM = 64, BN = 16, BK = 16, TM = 4, TN = 4, SLOTS_A = 4, SLOTS_B = 1), flat(BM = 16, BN = 64, BK = 16, TM = 4, TN = 4, SLOTS_A = 1, SLOTS_B = 4), lanes_wide(BM = 64, BN = 64, TM = 2, TN = 4, WN = 2, LANES = true), lanes_tall(BM = 256, BN = 8, TM = 4, TN = 1, WN = 1, LANES = true), lanes_flat(BM = 8, BN = 256, TM = 1, TN = 4, WN = 8, LANES = true)
 //! axis format: f32(BF16 = false, F16 = false), bf16(BF16 = true, F16 = false), f16(BF16 = false, F16 = true)
 const BM: u32 = 64;
 const BN: u32 = 64;
@@ -15,6 +16,9 @@ const TN: u32 = 4;
 // Slots of a slice that each thread loads.
 const SLOTS_A: u32 = 1;
 const SLOTS_B: u32 = 1;
+// Subgroups along n, of the tiles called lanes; there TM and TN count eights.
+const WN: u32 = 1;
+const LANES: bool = false;
 const BF16: bool = false;
 const F16: bool = false;
 
@@ -55,19 +59,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read> biases: array<f32>;
 @group(0) @binding(5) var<storage, read_write> d: array<f32>;
 
-// Threads along n and m.
-const X: u32 = BN / TN;
-const Y: u32 = BM / TM;
-const THREADS: u32 = X * Y;
-// Slots of four values along m and n.
-const GM: u32 = BM / 4u;
-const GN: u32 = BN / 4u;
-const HALF_A: u32 = GM * BK;
-const HALF_B: u32 = GN * BK;
-
-var<workgroup> tile_a: array<vec4<f32>, 2u * HALF_A>;
-var<workgroup> tile_b: array<vec4<f32>, 2u * HALF_B>;
-
 fn load_a(at: u32) -> f32 {
     return a[at];
 }
@@ -84,6 +75,50 @@ fn load_b(at: u32) -> f32 {
     //@ end
     //@ end
 }
+
+// α·σ, and β where D is kept.
+fn factors(item: u32) -> vec2<f32> {
+    var scale = params.alpha;
+    var keep = select(0.0, 1.0, params.accumulate == 1u);
+    if params.scaled == 1u {
+        let at = params.scale_offset + item * params.scale_step;
+        scale *= scales[at];
+        if params.accumulate == 2u {
+            keep = scales[at + 1u];
+        }
+    }
+    return vec2<f32>(scale, keep);
+}
+
+// One value of D.
+fn finish(base: u32, col: u32, sum: f32, factors: vec2<f32>) {
+    if col < params.n {
+        var value = factors.x * sum;
+        if params.bias == 1u {
+            value += biases[params.bias_offset + col];
+        }
+        if params.accumulate != 0u && factors.y != 0.0 {
+            value += factors.y * d[base + col];
+        }
+        d[base + col] = value;
+    }
+}
+
+//@ if LANES
+//! include shared/matmul_lanes.wgsl
+//@ else
+// Threads along n and m.
+const X: u32 = BN / TN;
+const Y: u32 = BM / TM;
+const THREADS: u32 = X * Y;
+// Slots of four values along m and n.
+const GM: u32 = BM / 4u;
+const GN: u32 = BN / 4u;
+const HALF_A: u32 = GM * BK;
+const HALF_B: u32 = GN * BK;
+
+var<workgroup> tile_a: array<vec4<f32>, 2u * HALF_A>;
+var<workgroup> tile_b: array<vec4<f32>, 2u * HALF_B>;
 
 // Four values along m of column k, zero outside.
 fn slot_a(base: u32, row: u32, k: u32) -> vec4<f32> {
@@ -197,15 +232,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         workgroupBarrier();
     }
 
-    var scale = params.alpha;
-    var keep = select(0.0, 1.0, params.accumulate == 1u);
-    if params.scaled == 1u {
-        let at = params.scale_offset + group.z * params.scale_step;
-        scale *= scales[at];
-        if params.accumulate == 2u {
-            keep = scales[at + 1u];
-        }
-    }
+    let by = factors(group.z);
     let d_base = params.d_offset + outer * params.d_outer + inner * params.d_inner;
     //@ for I in 0..TM/4
     //@ for C in 0..4
@@ -213,26 +240,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let row = first_row + (ty + $Iu * Y) * 4u + $Cu;
         if row < params.m {
             //@ for J in 0..TN/4
-            finish(d_base + row * params.d_row, first_col + (tx + $Ju * X) * 4u, acc_$I$C_$J, scale, keep);
+            //@ for E in 0..4
+            finish(d_base + row * params.d_row, first_col + (tx + $Ju * X) * 4u + $Eu, acc_$I$C_$J[$E], by);
+            //@ end
             //@ end
         }
     }
     //@ end
     //@ end
 }
-
-// Four values of a row of D.
-fn finish(base: u32, col: u32, sum: vec4<f32>, scale: f32, keep: f32) {
-    //@ for E in 0..4
-    if col + $Eu < params.n {
-        var value = scale * sum[$E];
-        if params.bias == 1u {
-            value += biases[params.bias_offset + col + $Eu];
-        }
-        if params.accumulate != 0u && keep != 0.0 {
-            value += keep * d[base + col + $Eu];
-        }
-        d[base + col + $Eu] = value;
-    }
-    //@ end
-}
+//@ end

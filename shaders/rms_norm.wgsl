@@ -1,6 +1,6 @@
-//! `y = γ∘x·rstd` with `rstd = 1/√(mean(x²) + ε)` for each row; `stats` keeps rstd. A workgroup a row. Twin: `core/src/backend/cpu/rms_norm.rs`.
+//! `y = γ∘x·rstd` with `rstd = 1/√(mean(x²) + ε)` for each row; `stats` keeps rstd. A workgroup or a subgroup a row. Twin: `core/src/backend/cpu/rms_norm.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -22,21 +22,35 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
     let start = params.x_offset + row * params.x_row;
     var squares = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         squares += x[start + j] * x[start + j];
     }
-    let rstd = 1.0 / sqrt(reduce_sum(thread, squares) / f32(params.cols) + params.epsilon);
-    for (var j = thread; j < params.cols; j += THREADS) {
+    let rstd = 1.0 / sqrt(reduce_sum(first, squares) / f32(params.cols) + params.epsilon);
+    for (var j = first; j < params.cols; j += step) {
         y[params.y_offset + row * params.y_row + j] = x[start + j] * rstd * gamma[j];
     }
-    if thread == 0u {
+    if first == 0u {
         stats[params.stats_offset + row] = rstd;
     }
 }

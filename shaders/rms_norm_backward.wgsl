@@ -1,6 +1,6 @@
-//! `dx += rstd·(g − x̂·mean(g∘x̂))` with `g = γ∘dy` and `x̂ = x·rstd`. A workgroup a row. Twin: `core/src/backend/cpu/rms_norm.rs`.
+//! `dx += rstd·(g − x̂·mean(g∘x̂))` with `g = γ∘dy` and `x̂ = x·rstd`. A workgroup or a subgroup a row. Twin: `core/src/backend/cpu/rms_norm.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     cols: u32,
@@ -24,8 +24,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
@@ -33,11 +47,11 @@ fn main(
     let grad = params.dy_offset + row * params.dy_row;
     let rstd = stats[params.stats_offset + row];
     var sum = 0.0;
-    for (var j = thread; j < params.cols; j += THREADS) {
+    for (var j = first; j < params.cols; j += step) {
         sum += dy[grad + j] * gamma[j] * x[start + j];
     }
-    let along = reduce_sum(thread, sum) * rstd / f32(params.cols);
-    for (var j = thread; j < params.cols; j += THREADS) {
+    let along = reduce_sum(first, sum) * rstd / f32(params.cols);
+    for (var j = first; j < params.cols; j += step) {
         dx[params.dx_offset + row * params.dx_row + j] += rstd * (dy[grad + j] * gamma[j] - x[start + j] * rstd * along);
     }
 }

@@ -1,8 +1,8 @@
 //! Softmax of each row of scores in place, masked: query i of a sequence sees keys j < its length and, where causal,
-//! j ≤ i + keys − tokens. Masked entries become 0; so does a row that sees nothing. A workgroup a row; rows are ordered
+//! j ≤ i + keys − tokens. Masked entries become 0; so does a row that sees nothing. A workgroup or a subgroup a row; rows are ordered
 //! [sequence, head, query]. Twin: `core/src/backend/cpu/attention.rs`.
 //! include shared/grid.wgsl
-//! include shared/reduce.wgsl
+//! include shared/row.wgsl
 struct Params {
     rows: u32,
     first: u32,
@@ -22,8 +22,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    //@ if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+    //@ end
 ) {
+    //@ if SUBGROUPS
+    let row = linear_group(group, groups) * subgroups + subgroup;
+    let first = lane;
+    let step = lanes;
+    //@ else
     let row = linear_group(group, groups);
+    let first = thread;
+    let step = THREADS;
+    //@ end
     if row >= params.rows {
         return;
     }
@@ -38,19 +52,19 @@ fn main(
         seen = min(seen, max(query + params.keys + 1u, params.tokens) - params.tokens);
     }
     var most = -3.4028235e38;
-    for (var j = thread; j < seen; j += THREADS) {
+    for (var j = first; j < seen; j += step) {
         most = max(most, p[base + j]);
     }
-    most = reduce_max(thread, most);
+    most = reduce_max(first, most);
     var sum = 0.0;
-    for (var j = thread; j < seen; j += THREADS) {
+    for (var j = first; j < seen; j += step) {
         let e = exp(p[base + j] - most);
         p[base + j] = e;
         sum += e;
     }
-    let total = reduce_sum(thread, sum);
+    let total = reduce_sum(first, sum);
     let inverse = select(0.0, 1.0 / total, seen > 0u);
-    for (var j = thread; j < params.keys; j += THREADS) {
+    for (var j = first; j < params.keys; j += step) {
         p[base + j] = select(0.0, p[base + j] * inverse, j < seen);
     }
 }

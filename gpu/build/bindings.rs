@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
-use crate::compose::Shader;
+use crate::compose::{Choice, Shader};
 
 /// Most storage buffers of one stage within WebGPU's default limits.
 const STORAGE_BUFFERS: usize = 8;
@@ -14,8 +14,15 @@ const WORKGROUP_MEMORY: u32 = 16_384;
 /// Invocations of a workgroup within WebGPU's default limits.
 const INVOCATIONS: u32 = 256;
 
+/// A variant: its label, what it binds, and whether it needs subgroups.
+pub struct Source {
+    pub label: String,
+    pub bound: Bound,
+    pub subgroups: bool,
+}
+
 /// What one variant binds.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Bound {
     /// Fields of `Params` with their Rust types.
     params: Vec<(String, &'static str)>,
@@ -26,8 +33,12 @@ pub struct Bound {
 /// Parses and validates a shader; checks WebGPU's default limits and the conventions of the launcher.
 pub fn reflect(source: &str) -> Result<Bound, String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    // unpack2x16float is in every WebGPU device, but naga counts it as an extra.
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+    // unpack2x16float is in every WebGPU device, but naga counts it as an extra. The variants for subgroups are launched
+    // on devices that have them.
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+    validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
     validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
 
     let [entry] = module.entry_points.as_slice() else { return Err("one entry point is expected".into()) };
@@ -86,15 +97,9 @@ fn camel(name: &str) -> String {
 }
 
 /// Appends the module of a shader; its kernels are numbered from `first`.
-pub fn module(
-    code: &mut String,
-    name: &str,
-    shader: &Shader,
-    variants: &[(String, Bound)],
-    first: usize,
-) -> Result<(), String> {
-    let bound = &variants[0].1;
-    if variants.iter().any(|(_, b)| b != bound) {
+pub fn module(code: &mut String, name: &str, shader: &Shader, variants: &[Source], first: usize) -> Result<(), String> {
+    let bound = &variants[0].bound;
+    if variants.iter().any(|v| v.bound != *bound) {
         return Err("variants bind different things".into());
     }
     write_module(code, name, shader, variants, bound, first).map_err(|e| e.to_string())
@@ -104,7 +109,7 @@ fn write_module(
     code: &mut String,
     name: &str,
     shader: &Shader,
-    variants: &[(String, Bound)],
+    variants: &[Source],
     bound: &Bound,
     first: usize,
 ) -> std::fmt::Result {
@@ -131,11 +136,12 @@ fn write_module(
             "    }}\n    impl {ty} {{\n        /// All of them.\n        pub const ALL: [Self; {count}] = [{}];",
             all.join(", ")
         )?;
-        for (i, (constant, value)) in axis.choices[0].constants.iter().enumerate() {
-            if value.parse::<u32>().is_err() {
-                continue;
-            }
-            let arms = axis.choices.iter().map(|c| format!("Self::{} => {}", camel(&c.name), c.constants[i].1));
+        for (constant, _) in &axis.choices[0].constants {
+            // Only what every choice sets, and sets to a number.
+            let of = |c: &Choice| c.constants.iter().find(|(n, _)| n == constant).map(|(_, v)| v.clone());
+            let values: Option<Vec<String>> = axis.choices.iter().map(of).collect();
+            let Some(values) = values.filter(|v| v.iter().all(|v| v.parse::<u32>().is_ok())) else { continue };
+            let arms = axis.choices.iter().zip(values).map(|(c, v)| format!("Self::{} => {v}", camel(&c.name)));
             let arms: Vec<String> = arms.collect();
             let method = constant.to_lowercase();
             writeln!(
@@ -160,11 +166,11 @@ fn write_module(
     }
     writeln!(code, "    }}")?;
     let accesses: Vec<_> = bound.buffers.iter().map(|b| if b.1 { "Access::Write" } else { "Access::Read" }).collect();
-    writeln!(code, "    const KERNELS: [Kernel; {}] = [", variants.len())?;
-    for (i, (label, _)) in variants.iter().enumerate() {
+    writeln!(code, "    /// The variants.\n    pub const KERNELS: [Kernel; {}] = [", variants.len())?;
+    for (i, Source { label, subgroups, .. }) in variants.iter().enumerate() {
         writeln!(
             code,
-            "        Kernel {{ id: {}, name: {label:?}, source: include_str!(concat!(env!(\"OUT_DIR\"), \"/{label}.wgsl\")), access: &[{}], uniform: {} }},",
+            "        Kernel {{ id: {}, name: {label:?}, source: include_str!(concat!(env!(\"OUT_DIR\"), \"/{label}.wgsl\")), access: &[{}], uniform: {}, subgroups: {subgroups} }},",
             first + i,
             accesses.join(", "),
             (bound.params.len() * 4).next_multiple_of(16),

@@ -23,6 +23,7 @@ fn generate() -> Result<(), String> {
 
     let mut code = String::new();
     let mut kernels = 0;
+    let mut modules = String::new();
     for path in files(&shaders)? {
         let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_string();
         let failed = |e: String| format!("{}: {e}", path.display());
@@ -34,12 +35,18 @@ fn generate() -> Result<(), String> {
             let bound = bindings::reflect(&source).map_err(|e| format!("{} as {label}: {e}", path.display()))?;
             let file = out.join(format!("{label}.wgsl"));
             fs::write(&file, &source).map_err(|e| format!("{}: {e}", file.display()))?;
-            sources.push((label, bound));
+            let subgroups = source.contains("@builtin(subgroup_id)");
+            sources.push(bindings::Source { label, bound, subgroups });
         }
         bindings::module(&mut code, &name, &shader, &sources, kernels).map_err(failed)?;
         kernels += sources.len();
+        let _ = write!(modules, "&{name}::KERNELS[..], ");
     }
     let _ = writeln!(code, "/// Kernels over all shaders and variants.\npub const KERNELS: usize = {kernels};");
+    let _ = writeln!(
+        code,
+        "/// Every kernel.\npub fn all() -> impl Iterator<Item = &'static crate::device::Kernel> {{ [{modules}].into_iter().flatten() }}"
+    );
     fs::write(out.join("shaders.rs"), code).map_err(|e| e.to_string())
 }
 

@@ -87,7 +87,18 @@ pub fn type_name(device_type: wgpu::DeviceType) -> &'static str {
 }
 
 /// The features that kernels or the benchmark make use of where they are present.
-const OPTIONAL: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+const OPTIONAL: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
+
+/// What a device is to do without, though its adapter has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restrict {
+    /// Most bytes of a tensor that a kernel binds: larger tensors are sharded.
+    pub binding: Option<u64>,
+    /// Most bytes of device memory, those in the pool included.
+    pub memory: Option<u64>,
+    /// No subgroups: the plain variants of all kernels.
+    pub plain: bool,
+}
 
 fn instance() -> wgpu::Instance {
     let mut desc = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -135,12 +146,11 @@ pub async fn adapters() -> Vec<AdapterReport> {
     found().await.into_iter().enumerate().map(report).collect()
 }
 
-/// Opens a device on the wanted adapter. `max_binding` lowers the size of the largest buffer that a kernel binds, in
-/// bytes, below what the adapter allows; larger tensors are sharded.
+/// Opens a device on the wanted adapter.
 ///
 /// # Errors
 /// When there is no such adapter, it lacks what is needed, or its driver gives no device.
-pub async fn open(wanted: &Wanted, max_binding: Option<u64>) -> Result<Rc<Device>, GpuError> {
+pub async fn open(wanted: &Wanted, restrict: Restrict) -> Result<Rc<Device>, GpuError> {
     let mut adapters = found().await;
     if adapters.is_empty() {
         return Err(GpuError::NoAdapter);
@@ -168,7 +178,8 @@ pub async fn open(wanted: &Wanted, max_binding: Option<u64>) -> Result<Rc<Device
     let limits = needed(&info.name, &adapter.limits())?;
     let desc = wgpu::DeviceDescriptor {
         label: Some("eblora"),
-        required_features: adapter.features() & OPTIONAL,
+        required_features: adapter.features()
+            & if restrict.plain { OPTIONAL - wgpu::Features::SUBGROUP } else { OPTIONAL },
         required_limits: limits,
         // The optimiser's buffers come and go with the tasks.
         memory_hints: wgpu::MemoryHints::Performance,
@@ -178,7 +189,7 @@ pub async fn open(wanted: &Wanted, max_binding: Option<u64>) -> Result<Rc<Device
         .request_device(&desc)
         .await
         .map_err(|e| GpuError::Request { adapter: info.name.clone(), message: e.to_string() })?;
-    Ok(Device::new(device, queue, info, max_binding))
+    Ok(Device::new(device, queue, info, restrict))
 }
 
 /// WebGPU's default limits, and of buffers as much as the adapter gives.

@@ -9,7 +9,7 @@ use eblora_core::backend::{
 use eblora_core::gpm::Subspace;
 use eblora_core::manifold::{Retraction, TangentMap};
 
-use crate::adapter::{Wanted, is_software, open};
+use crate::adapter::{Restrict, Wanted, is_software, open};
 use crate::device::{Counters, Device};
 use crate::error::GpuError;
 use crate::kernels::geometry::{self, GpuScratch, GpuSubspaces};
@@ -19,6 +19,7 @@ use crate::kernels::{
     rope, swiglu, symmetric_eigen,
 };
 use crate::read::Ticket;
+use crate::shaders::all;
 use crate::shaders::matmul::Format;
 use crate::tensor::{GpuLabels, GpuTensor, GpuWeights};
 
@@ -50,15 +51,40 @@ impl Gpu {
     /// # Errors
     /// When there is no such adapter, it lacks what is needed, or its driver gives no device.
     pub async fn open(wanted: &Wanted) -> Result<Self, GpuError> {
-        Ok(Self { device: open(wanted, None).await? })
+        Self::open_restricted(wanted, Restrict::default()).await
     }
 
-    /// As [`Gpu::open`], but kernels bind at most `max_binding` bytes of a tensor: larger ones are sharded.
+    /// As [`Gpu::open`], but doing without some of what the adapter has.
+    ///
+    /// ```no_run
+    /// use eblora_gpu::{Gpu, Restrict, Wanted};
+    /// # pollster::block_on(async {
+    /// let half_a_gibibyte = Restrict { memory: Some(1 << 29), ..Restrict::default() };
+    /// let gpu = Gpu::open_restricted(&Wanted::Best, half_a_gibibyte).await?;
+    /// # Ok::<(), eblora_gpu::GpuError>(())
+    /// # });
+    /// ```
     ///
     /// # Errors
     /// As [`Gpu::open`].
-    pub async fn open_with_binding(wanted: &Wanted, max_binding: u64) -> Result<Self, GpuError> {
-        Ok(Self { device: open(wanted, Some(max_binding)).await? })
+    pub async fn open_restricted(wanted: &Wanted, restrict: Restrict) -> Result<Self, GpuError> {
+        Ok(Self { device: open(wanted, restrict).await? })
+    }
+
+    /// Has the driver compile every kernel, in all variants that this device uses.
+    ///
+    /// # Errors
+    /// [`GpuError::Kernel`] names the first that it refuses.
+    pub async fn check_kernels(&self) -> Result<(), GpuError> {
+        for kernel in all().filter(|k| self.device.subgroups() || !k.subgroups) {
+            self.device.try_compile(kernel).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether kernels use subgroups.
+    pub fn uses_subgroups(&self) -> bool {
+        self.device.subgroups()
     }
 
     /// Whether the adapter computes on the CPU.
@@ -88,6 +114,28 @@ impl Gpu {
     pub async fn wait(&self) -> Result<(), BackendError> {
         let one = GpuTensor::new(&self.device, [1, 1, 1])?;
         Ticket::new(&self.device, &one)?.wait().await.map(drop)
+    }
+
+    /// Seconds that `work` takes on the device by its own clock, or `None` where it has none; waits for it.
+    ///
+    /// ```no_run
+    /// use eblora_core::backend::Backend;
+    /// # pollster::block_on(async {
+    /// let gpu = eblora_gpu::Gpu::open(&eblora_gpu::Wanted::Best).await?;
+    /// let mut x = gpu.zeros([1, 1000, 1000])?;
+    /// if let Some(seconds) = gpu.time(|| gpu.fill(&mut x, 1.0)).await? {
+    ///     println!("filled in {} µs", 1e6 * seconds);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn time(&self, work: impl FnOnce()) -> Result<Option<f64>, BackendError> {
+        self.device.start_timer();
+        work();
+        self.device.stop_timer().await
     }
 
     /// Takes the device away, as a driver reset or an unplugged card would: for tests of what happens then.

@@ -62,6 +62,13 @@ impl Pool {
         Buffer { raw, id, pool: Rc::clone(self) }
     }
 
+    /// Bytes of all buffers once another of `bytes` bytes has been taken.
+    pub fn would_hold(&self, bytes: u64) -> u64 {
+        let size = size_class(bytes);
+        let free = self.free.borrow().get(&size).is_some_and(|f| !f.is_empty());
+        self.bytes.get() + if free { 0 } else { size }
+    }
+
     /// Bytes of all buffers, in use and free.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()

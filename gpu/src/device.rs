@@ -8,9 +8,11 @@ use std::rc::Rc;
 
 use eblora_core::backend::BackendError;
 
+use crate::adapter::{Restrict, is_software};
 use crate::buffer::{Buffer, Pool};
-use crate::error::{GpuError, Trouble};
+use crate::error::{GpuError, OUT_OF_MEMORY, Trouble};
 use crate::shaders::KERNELS;
+use crate::timer::Timer;
 
 /// Distance between the uniforms of two launches: WebGPU's default offset alignment.
 const SLOT: usize = 256;
@@ -39,6 +41,8 @@ pub struct Kernel {
     pub access: &'static [Access],
     /// Bytes of `Params`.
     pub uniform: u64,
+    /// Whether it needs subgroups.
+    pub subgroups: bool,
 }
 
 /// What a device did so far; for tests and the curious.
@@ -69,6 +73,8 @@ struct Stream {
     encoder: Option<wgpu::CommandEncoder>,
     /// Uniforms of the launches recorded.
     uniforms: Vec<u8>,
+    /// Times every pass while there is one.
+    timer: Option<Timer>,
     groups: HashMap<(usize, [u32; BUFFERS]), wgpu::BindGroup>,
 }
 
@@ -78,7 +84,8 @@ pub struct Device {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     name: String,
-    max_binding: u64,
+    restrict: Restrict,
+    subgroups: bool,
     trouble: Trouble,
     pipelines: RefCell<Vec<Option<Rc<Pipeline>>>>,
     stream: RefCell<Stream>,
@@ -94,7 +101,7 @@ pub struct Device {
 
 impl Device {
     /// Wraps a device of an adapter.
-    pub fn new(raw: wgpu::Device, queue: wgpu::Queue, info: wgpu::AdapterInfo, max_binding: Option<u64>) -> Rc<Self> {
+    pub fn new(raw: wgpu::Device, queue: wgpu::Queue, info: wgpu::AdapterInfo, restrict: Restrict) -> Rc<Self> {
         use wgpu::BufferUsages as Usage;
         let trouble = Trouble::of(&raw);
         let uniforms = raw.create_buffer(&wgpu::BufferDescriptor {
@@ -107,13 +114,15 @@ impl Device {
         let limit = raw.limits().max_storage_buffer_binding_size;
         let device = Self {
             name: info.name.clone(),
-            max_binding: max_binding.map_or(limit, |m| m.min(limit)),
+            restrict: Restrict { binding: Some(restrict.binding.map_or(limit, |m| m.min(limit))), ..restrict },
+            subgroups: raw.features().contains(wgpu::Features::SUBGROUP),
             trouble,
             pipelines: RefCell::new((0..KERNELS).map(|_| None).collect()),
             stream: RefCell::new(Stream {
                 pass: None,
                 encoder: None,
                 uniforms: Vec::with_capacity(SLOT * SLOTS),
+                timer: None,
                 groups: HashMap::new(),
             }),
             uniforms,
@@ -153,7 +162,21 @@ impl Device {
 
     /// Bytes of the largest buffer that a kernel can bind.
     pub fn max_binding(&self) -> u64 {
-        self.max_binding
+        self.restrict.binding.unwrap_or(u64::MAX)
+    }
+
+    /// Whether products are by lanes (`shaders/shared/matmul_lanes.wgsl`): subgroups of exactly 8, and arithmetic much
+    /// cheaper than loads, as on software adapters.
+    pub fn lanes(&self) -> bool {
+        self.subgroups
+            && is_software(&self.info)
+            && self.info.subgroup_min_size == 8
+            && self.info.subgroup_max_size == 8
+    }
+
+    /// Whether kernels use subgroups.
+    pub fn subgroups(&self) -> bool {
+        self.subgroups
     }
 
     /// What was done so far.
@@ -178,6 +201,16 @@ impl Device {
 
     /// Memory for `bytes` bytes; what is in it is not defined.
     pub fn allocate(&self, bytes: u64) -> Result<Buffer, BackendError> {
+        let most = self.restrict.memory.unwrap_or(u64::MAX);
+        if self.memory.would_hold(bytes) > most {
+            // What nobody uses may be of other sizes.
+            self.trim();
+            let needed = self.memory.would_hold(bytes);
+            if needed > most {
+                let message = format!("{OUT_OF_MEMORY} ({needed} bytes are needed, of {most})");
+                return Err(BackendError::Device { device: self.name.clone(), message });
+            }
+        }
         let buffer = self.memory.take(&self.raw, bytes);
         self.check()?;
         Ok(buffer)
@@ -237,12 +270,26 @@ impl Device {
         let pass = stream.pass.get_or_insert_with(|| {
             let new = || self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let encoder = stream.encoder.get_or_insert_with(new);
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+            let timestamp_writes = stream.timer.as_mut().and_then(Timer::next_pass);
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes }).forget_lifetime()
         });
         pass.set_pipeline(&pipeline.pipeline);
         pass.set_bind_group(0, &*group, &[slot as u32]);
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
         self.count(|c| c.dispatches += 1);
+    }
+
+    /// Times every pass from here on, on a device that can.
+    pub fn start_timer(&self) {
+        self.flush();
+        self.stream.borrow_mut().timer = Timer::new(&self.raw);
+    }
+
+    /// Ends what [`Device::start_timer`] began: seconds of all passes since then by the device's clock, or `None`.
+    pub async fn stop_timer(&self) -> Result<Option<f64>, BackendError> {
+        self.flush();
+        let Some(timer) = self.stream.borrow_mut().timer.take() else { return Ok(None) };
+        timer.seconds(self).await
     }
 
     /// Submits what is recorded.
@@ -276,7 +323,9 @@ impl Device {
         if let Some(pipeline) = &self.pipelines.borrow()[kernel.id] {
             return Rc::clone(pipeline);
         }
+        self.trouble.compiling(Some(kernel.name));
         let pipeline = Rc::new(self.compile(kernel));
+        self.trouble.compiling(None);
         self.count(|c| c.pipelines += 1);
         self.pipelines.borrow_mut()[kernel.id] = Some(Rc::clone(&pipeline));
         pipeline
@@ -319,7 +368,7 @@ impl Device {
         Pipeline { pipeline, layout }
     }
 
-    /// Compiles a kernel of one's own from its source: how a driver's refusal is tested.
+    /// Compiles a kernel and tells whether the driver takes it; nothing is kept.
     ///
     /// # Errors
     /// [`GpuError::Kernel`] when it is refused.
@@ -335,5 +384,50 @@ impl Device {
 impl core::fmt::Debug for Device {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Device").field("name", &self.name).field("counters", &self.counters()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::{Wanted, open};
+
+    const BROKEN: Kernel = Kernel {
+        id: 0,
+        name: "broken",
+        source: "@compute @workgroup_size(1) fn main() { let x: u32 = 1.0; }",
+        access: &[],
+        uniform: 16,
+        subgroups: false,
+    };
+
+    fn device() -> Rc<Device> {
+        let device = pollster::block_on(open(&Wanted::Best, Restrict::default()));
+        device.unwrap_or_else(|e| panic!("these tests need an adapter, if only a software one: {e}"))
+    }
+
+    #[test]
+    fn a_kernel_that_the_driver_refuses_is_named_with_the_adapter_and_the_way_out() {
+        let device = device();
+        let error = pollster::block_on(device.try_compile(&BROKEN)).unwrap_err();
+        let GpuError::Kernel { adapter, kernel, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((adapter.as_str(), kernel.as_str()), (device.name(), "broken"));
+        assert!(error.to_string().contains("use another adapter or the CPU"), "{error}");
+        assert_eq!(device.check(), Ok(()), "nothing was kept of it");
+        // In the course of a run it is found out by the next call that can fail.
+        device.launch(&BROKEN, &[], &[0; 16], [1, 1, 1]);
+        let error = device.check().unwrap_err().to_string();
+        for part in [device.name(), "the kernel broken", "use another adapter or the CPU"] {
+            assert!(error.contains(part), "{part} is missing: {error}");
+        }
+        assert!(device.allocate(4).is_err(), "and it stays so");
+    }
+
+    #[test]
+    fn every_kernel_is_taken() {
+        let device = device();
+        for kernel in crate::shaders::all().filter(|k| device.subgroups() || !k.subgroups) {
+            pollster::block_on(device.try_compile(kernel)).unwrap();
+        }
     }
 }

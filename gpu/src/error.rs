@@ -1,6 +1,6 @@
 //! What can go wrong with a device, and what to do then.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eblora_core::backend::BackendError;
 
@@ -56,9 +56,20 @@ pub enum GpuError {
     },
 }
 
+/// What there is to do when device memory runs out.
+pub const OUT_OF_MEMORY: &str = "out of device memory: use a smaller batch or model, --rank or a memory budget, or the \
+    CPU; nothing that was saved is gone";
+
 /// The first thing that went wrong with a device, told by callbacks on whatever thread.
 #[derive(Clone, Debug, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
+pub struct Trouble(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    first: Option<String>,
+    /// The kernel that the driver is compiling.
+    compiling: Option<&'static str>,
+}
 
 impl Trouble {
     /// Listens to a device.
@@ -75,25 +86,38 @@ impl Trouble {
         let errors = trouble.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
             errors.report(match error {
-                wgpu::Error::OutOfMemory { .. } => "out of device memory: use a smaller batch or model, --rank or a \
-                    memory budget, or the CPU; nothing that was saved is gone"
-                    .into(),
+                wgpu::Error::OutOfMemory { .. } => OUT_OF_MEMORY.into(),
                 wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
-                    format!("the driver refused a command: {}", description.trim())
+                    let said = description.trim();
+                    match errors.lock().compiling {
+                        None => format!("the driver refused a command: {said}"),
+                        Some(kernel) => format!(
+                            "the driver refuses the kernel {kernel}: {said}; use another adapter or the CPU, and report it"
+                        ),
+                    }
                 }
             });
         }));
         trouble
     }
 
-    fn report(&self, message: String) {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A poisoned lock still holds a whole message.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, message: String) {
+        self.lock().first.get_or_insert(message);
+    }
+
+    /// Errors until the next call are of this kernel.
+    pub fn compiling(&self, kernel: Option<&'static str>) {
+        self.lock().compiling = kernel;
     }
 
     /// The first message so far.
     pub fn message(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().first.clone()
     }
 
     /// An error if there was trouble.

@@ -10,6 +10,7 @@ mod error;
 mod kernels;
 mod read;
 mod tensor;
+mod timer;
 
 /// Made of `shaders/` by the build script.
 #[allow(missing_docs, dead_code, clippy::all)]
@@ -17,7 +18,7 @@ mod shaders {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
-pub use adapter::{AdapterFeatures, AdapterReport, Wanted, adapters, is_software, type_name};
+pub use adapter::{AdapterFeatures, AdapterReport, Restrict, Wanted, adapters, is_software, type_name};
 pub use backend::Gpu;
 pub use device::Counters;
 pub use error::GpuError;

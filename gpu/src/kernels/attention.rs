@@ -3,7 +3,7 @@
 use eblora_core::backend::{AttentionShape, Shaped, View, ViewMut};
 
 use super::matmul::{Batch, Finish, matmul};
-use super::rows::{Rows, for_parts, row_groups};
+use super::rows::{Rows, for_parts, row_span};
 use crate::device::Device;
 use crate::shaders::matmul::Format;
 use crate::shaders::{softmax as forward, softmax_backward as backward};
@@ -107,7 +107,9 @@ fn softmax(device: &Device, p: &GpuTensor, lengths: Option<&GpuLabels>, e: Atten
             offset: p.1,
         };
         let lengths = lengths.map_or(&device.nothing, |l| &l.buffer);
-        forward::launch(device, forward::Buffers { lengths, p: p.0 }, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, e.keys);
+        let buffers = forward::Buffers { lengths, p: p.0 };
+        forward::launch(device, forward::Span::ALL[usize::from(short)], buffers, params, groups);
     });
 }
 
@@ -139,7 +141,9 @@ pub fn attention_backward(
             d_offset: d.1,
             alpha: alpha as f32,
         };
-        backward::launch(device, backward::Buffers { p: p.0, d: d.0 }, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, e.keys);
+        let buffers = backward::Buffers { p: p.0, d: d.0 };
+        backward::launch(device, backward::Span::ALL[usize::from(short)], buffers, params, groups);
     });
     for g in 0..e.group() {
         let scores = e.probabilities(scratch, g);

@@ -3,7 +3,7 @@
 use eblora_core::backend::{View, ViewMut};
 
 use super::elementwise::same;
-use super::rows::{Rows, for_parts, row_groups};
+use super::rows::{Rows, for_parts, row_span};
 use crate::device::Device;
 use crate::shaders::{count_labels, cross_entropy as rowwise, mean_loss};
 use crate::tensor::{GpuLabels, GpuTensor};
@@ -40,7 +40,8 @@ pub fn cross_entropy(
             d_logits: d.0,
             losses: &labels.losses,
         };
-        rowwise::launch(device, buffers, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, logits.cols);
+        rowwise::launch(device, rowwise::Span::ALL[usize::from(short)], buffers, params, groups);
     });
     let (shard, index) = loss.locate(index);
     let buffers =

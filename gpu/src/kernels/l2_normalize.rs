@@ -3,7 +3,7 @@
 use eblora_core::backend::{View, ViewMut};
 
 use super::elementwise::same;
-use super::rows::{Rows, for_parts, row_groups};
+use super::rows::{Rows, for_parts, row_span};
 use crate::device::Device;
 use crate::shaders::{l2_normalize as forward, l2_normalize_backward as backward};
 use crate::tensor::GpuTensor;
@@ -23,7 +23,8 @@ pub fn l2_normalize(device: &Device, y: ViewMut<'_, GpuTensor>, norms: &GpuTenso
             norms_offset: norms.1,
         };
         let buffers = forward::Buffers { x: from.0, y: into.0, norms: norms.0 };
-        forward::launch(device, buffers, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, x.cols);
+        forward::launch(device, forward::Span::ALL[usize::from(short)], buffers, params, groups);
     });
 }
 
@@ -51,6 +52,7 @@ pub fn l2_normalize_backward(
             norms_offset: norms.1,
         };
         let buffers = backward::Buffers { dy: grad.0, y: from.0, norms: norms.0, dx: into.0 };
-        backward::launch(device, buffers, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, y.cols);
+        backward::launch(device, backward::Span::ALL[usize::from(short)], buffers, params, groups);
     });
 }

@@ -195,6 +195,16 @@ fn tile(m: usize, n: usize, items: usize) -> Tile {
     }
 }
 
+/// The same among the tiles called lanes, by the work of their subgroups: a load is about thirty multiplications on
+/// llvmpipe.
+fn tile_of_lanes(m: usize, n: usize) -> Tile {
+    let cost = |tile: Tile| {
+        let (tm, tn) = (tile.tm() as usize, tile.tn() as usize);
+        m.div_ceil(8 * tm) * n.div_ceil(8 * tn) * (30 * (tm + tn) + 8 * tm * tn)
+    };
+    [Tile::LanesWide, Tile::LanesTall, Tile::LanesFlat].into_iter().min_by_key(|&t| cost(t)).unwrap_or(Tile::LanesWide)
+}
+
 type Home<'a> = (&'a Buffer, usize);
 
 fn one(
@@ -206,7 +216,7 @@ fn one(
     finish: Finish<'_>,
 ) {
     let (m, n, items) = (d.rows, d.cols, outer * inner);
-    let tile = tile(m, n, items);
+    let tile = if device.lanes() { tile_of_lanes(m, n) } else { tile(m, n, items) };
     let ((a_row, a_col), (b_row, b_col)) = (a.strides(), b.strides());
     let scales = finish.scales.map_or((&device.nothing, 0, 0), |(t, o, step)| (&t.shards[0].buffer, o, step));
     let bias = finish.bias.map_or((&device.nothing, 0), |(t, o)| (&t.shards[0].buffer, o));
@@ -240,4 +250,20 @@ fn one(
     let buffers = Buffers { a: a_buffer, b: b_buffer, scales: scales.0, biases: bias.0, d: d_buffer };
     let groups = [n.div_ceil(tile.bn() as usize) as u32, m.div_ceil(tile.bm() as usize) as u32, items as u32];
     launch(device, tile, format, buffers, params, groups);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skinny_products_get_skinny_tiles() {
+        assert_eq!(tile(4096, 16, 1), Tile::Tall);
+        assert_eq!(tile(8, 4096, 1), Tile::Flat);
+        assert_eq!(tile(2048, 2048, 1), Tile::Large);
+        assert_eq!(tile(256, 256, 1), Tile::Medium);
+        assert_eq!(tile_of_lanes(512, 96), Tile::LanesWide);
+        assert_eq!(tile_of_lanes(512, 8), Tile::LanesTall);
+        assert_eq!(tile_of_lanes(8, 512), Tile::LanesFlat);
+    }
 }

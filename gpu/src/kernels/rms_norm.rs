@@ -3,7 +3,7 @@
 use eblora_core::backend::{View, ViewMut};
 
 use super::elementwise::same;
-use super::rows::{Rows, for_parts, row_groups};
+use super::rows::{Rows, for_parts, row_span};
 use crate::device::Device;
 use crate::shaders::{rms_norm as forward, rms_norm_backward as backward};
 use crate::tensor::GpuTensor;
@@ -31,7 +31,8 @@ pub fn rms_norm(
             epsilon: epsilon as f32,
         };
         let buffers = forward::Buffers { x: from.0, gamma: &gamma.shards[0].buffer, y: into.0, stats: stats.0 };
-        forward::launch(device, buffers, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, x.cols);
+        forward::launch(device, forward::Span::ALL[usize::from(short)], buffers, params, groups);
     });
 }
 
@@ -61,6 +62,7 @@ pub fn rms_norm_backward(
         };
         let gamma = &gamma.shards[0].buffer;
         let buffers = backward::Buffers { dy: grad.0, x: from.0, stats: stats.0, gamma, dx: into.0 };
-        backward::launch(device, buffers, params, row_groups(rows));
+        let (short, groups) = row_span(device, rows, x.cols);
+        backward::launch(device, backward::Span::ALL[usize::from(short)], buffers, params, groups);
     });
 }

@@ -4,6 +4,7 @@
 use eblora_core::backend::{Shaped, View, ViewMut};
 
 use crate::buffer::Buffer;
+use crate::device::Device;
 use crate::tensor::{GpuTensor, Shard};
 
 /// Workgroups of a dimension within WebGPU's default limits.
@@ -102,6 +103,21 @@ pub fn for_shards<const N: usize>(tensors: [&GpuTensor; N], f: &mut dyn FnMut(us
 pub fn row_groups(n: usize) -> [u32; 3] {
     let folds = n.div_ceil(MOST_GROUPS).max(1);
     [n.div_ceil(folds) as u32, folds as u32, 1]
+}
+
+/// Longest row that a subgroup goes through by itself: 32 values a lane where it has 32.
+const SHORT_ROW: usize = 1024;
+/// Threads of a workgroup that has a row each, or for each of its subgroups.
+const ROW_THREADS: usize = 128;
+
+/// Whether each subgroup takes a row of so many values, and the workgroups for `n` such rows.
+pub fn row_span(device: &Device, n: usize, cols: usize) -> (bool, [u32; 3]) {
+    if !device.subgroups() || cols > SHORT_ROW {
+        return (false, row_groups(n));
+    }
+    // A workgroup has at least so many subgroups, whatever size the driver chooses.
+    let least = (ROW_THREADS / (device.info().subgroup_max_size as usize).max(1)).max(1);
+    (true, row_groups(n.div_ceil(least)))
 }
 
 /// Workgroups for `n` values, one thread each.

@@ -3,7 +3,7 @@
 use eblora_core::backend::{AttentionShape, Backend, RopeShape, View, ViewMut};
 
 use crate::compare::assert_close;
-use crate::{Pair, normal, read, upload, with_device};
+use crate::{Pair, normal, read, upload, with_device, with_each_variant};
 
 async fn attention<B: Backend>(b: &B, shape: AttentionShape, dh: usize, lengths: Option<&[u32]>) -> Vec<Vec<f64>> {
     let AttentionShape { batch, tokens, keys, heads, kv_heads, .. } = shape;
@@ -48,7 +48,7 @@ fn attention_and_its_gradients() {
             check(pair, AttentionShape::full(batch, tokens, heads), dh, None).await;
         }
     };
-    with_device(None, all);
+    with_each_variant(None, all);
     // Sequences in different shards, and heads' probabilities too.
     with_device(Some(80 * 1024), all);
 }
@@ -65,7 +65,7 @@ fn causal_grouped_and_padded_attention() {
             check(pair, shape, dh, Some(&[0, keys as u32 + 7, 1])).await;
         }
     };
-    with_device(None, all);
+    with_each_variant(None, all);
     with_device(Some(16 * 1024), all);
 }
 
@@ -93,6 +93,6 @@ fn rotary_positions_turn_and_turn_back() {
             }
         }
     };
-    with_device(None, all);
+    with_each_variant(None, all);
     with_device(Some(16 * 1024), all);
 }

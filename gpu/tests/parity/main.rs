@@ -12,7 +12,7 @@ mod weights;
 
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::random::Random;
-use eblora_gpu::{Gpu, Wanted};
+use eblora_gpu::{Gpu, Restrict, Wanted};
 
 /// Sizes around the tiles and workgroups.
 const SIZES: [usize; 7] = [1, 3, 17, 63, 64, 65, 130];
@@ -27,12 +27,22 @@ pub struct Pair {
 
 /// Opens the device, of which kernels bind at most `binding` bytes where that is given, and runs a test.
 pub fn with_device(binding: Option<u64>, test: impl AsyncFnOnce(&Pair)) {
+    restricted(Restrict { binding, ..Restrict::default() }, test);
+}
+
+/// [`with_device`], then the same with the plain variants of kernels that have others.
+pub fn with_each_variant(binding: Option<u64>, test: impl AsyncFn(&Pair)) {
+    for plain in [false, true] {
+        restricted(Restrict { binding, plain, ..Restrict::default() }, async |pair| {
+            assert!(!(plain && pair.gpu.uses_subgroups()));
+            test(pair).await;
+        });
+    }
+}
+
+fn restricted(restrict: Restrict, test: impl AsyncFnOnce(&Pair)) {
     pollster::block_on(async {
-        let wanted = Wanted::Best;
-        let gpu = match binding {
-            Some(bytes) => Gpu::open_with_binding(&wanted, bytes).await,
-            None => Gpu::open(&wanted).await,
-        };
+        let gpu = Gpu::open_restricted(&Wanted::Best, restrict).await;
         let gpu = gpu.unwrap_or_else(|e| panic!("these tests need an adapter, if only a software one: {e}"));
         test(&Pair { gpu, cpu: Cpu::new() }).await;
     });

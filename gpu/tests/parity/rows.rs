@@ -3,7 +3,7 @@
 use eblora_core::backend::{Activation, Backend, IGNORED, View, ViewMut};
 
 use crate::compare::assert_close;
-use crate::{Pair, SIZES, normal, read, upload, with_device};
+use crate::{Pair, SIZES, normal, read, upload, with_device, with_each_variant};
 
 const EPS: f64 = f32::EPSILON as f64;
 
@@ -30,7 +30,7 @@ async fn check_layer_norm(pair: &Pair, n: usize, d: usize) {
 
 #[test]
 fn layer_norm_and_its_gradient() {
-    with_device(None, async |pair| {
+    with_each_variant(None, async |pair| {
         for (i, &n) in SIZES.iter().enumerate() {
             for &d in &[SIZES[i], SIZES[(i + 3) % 7], 257] {
                 check_layer_norm(pair, n, d).await;
@@ -54,7 +54,7 @@ async fn gelu<B: Backend>(b: &B, kind: Activation, n: usize, d: usize) -> [Vec<f
 
 #[test]
 fn activations() {
-    with_device(None, async |pair| {
+    with_each_variant(None, async |pair| {
         for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
             for (n, d) in [(1, 1), (3, 65), (130, 17), (300, 300)] {
                 let (got, want) = (gelu(&pair.gpu, kind, n, d).await, gelu(&pair.cpu, kind, n, d).await);
@@ -102,7 +102,7 @@ fn pooling_and_unit_rows() {
             }
         }
     };
-    with_device(None, check);
+    with_each_variant(None, check);
     with_device(Some(16 * 1024), check);
 }
 
@@ -127,7 +127,7 @@ fn cross_entropy() {
             assert_close(&format!("its gradient, {n}x{classes}"), &got[1], &want[1], 1.0 / n as f64, 1e-5);
         }
     };
-    with_device(None, check);
+    with_each_variant(None, check);
     with_device(Some(8192), check);
 }
 
@@ -153,7 +153,7 @@ fn rms_norm_and_its_gradient() {
             }
         }
     };
-    with_device(None, check);
+    with_each_variant(None, check);
     with_device(Some(4096), check);
 }
 
@@ -177,7 +177,7 @@ fn gated_activation_and_its_gradients() {
             }
         }
     };
-    with_device(None, check);
+    with_each_variant(None, check);
     with_device(Some(4096), check);
 }
 
@@ -203,7 +203,7 @@ fn pooling_of_padded_sequences() {
             assert_close("mean_pool_backward", &got[1], &want[1], 1.0, 4e-7);
         }
     };
-    with_device(None, check);
+    with_each_variant(None, check);
     with_device(Some(4096), check);
 }
 
@@ -220,7 +220,7 @@ async fn masked_loss<B: Backend>(b: &B, labels: &[u32], classes: usize) -> [Vec<
 
 #[test]
 fn ignored_labels_do_not_count() {
-    with_device(None, async |pair| {
+    with_each_variant(None, async |pair| {
         for labels in [&[IGNORED, 2, 0, IGNORED, 1][..], &[IGNORED; 3], &[1, 1]] {
             let (got, want) = (masked_loss(&pair.gpu, labels, 5).await, masked_loss(&pair.cpu, labels, 5).await);
             assert_close(&format!("loss of {labels:?}"), &got[0], &want[0], 1.0, 1e-6);

@@ -1,9 +1,11 @@
 //! The verbs and flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchConfig;
 use crate::demo::config::MOST_THREADS;
 use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split};
 use crate::device::Device;
@@ -32,15 +34,41 @@ pub enum Verb {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Numbers of threads to measure with.
+    /// Devices to measure, as for --device of the demo; default: the CPU and every adapter.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub device: Vec<Device>,
+    /// Numbers of threads to measure the CPU with.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2", value_parser = threads)]
     pub threads: Vec<usize>,
-    /// Steps measured of each kind.
+    /// Only the figures whose names begin so, such as matmul or vit_step/eblora.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Runs of each figure.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
     pub repeats: usize,
+    /// Seconds after which a figure is content with fewer runs, at least three.
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = positive)]
+    pub patience: f64,
     /// Write the figures as JSON to this file; `-`: to standard output, instead of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// No progress on standard error.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl BenchArgs {
+    /// The settings that these flags mean.
+    pub fn config(&self) -> BenchConfig {
+        BenchConfig {
+            devices: self.device.clone(),
+            threads: self.threads.clone(),
+            repeats: self.repeats,
+            // Longer than a day is for ever.
+            patience: Duration::from_secs_f64(self.patience.min(86_400.0)),
+            only: self.only.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

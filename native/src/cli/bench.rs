@@ -4,12 +4,15 @@ use std::path::Path;
 
 use super::args::BenchArgs;
 use super::print;
-use crate::bench::{self, BenchResult};
+use crate::bench::{self, BenchResult, Figure};
 use crate::formats::atomic;
+use crate::progress;
 use crate::{Error, report::result::ResultError};
 
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
-    let result = bench::run(&args.threads, args.repeats)?;
+    let mut sink = progress::standard(args.quiet);
+    let result = bench::run(&args.config(), sink.as_mut())?;
+    drop(sink); // its lines must be gone before the table
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if !to_stdout {
         print(&table(&result));
@@ -26,24 +29,44 @@ pub fn run(args: &BenchArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// A table for each device, and for each number of threads of the CPU.
 fn table(result: &BenchResult) -> String {
-    let BenchResult { device, batch, rank, memory, repeats, .. } = result;
-    let mut text = format!(
-        "training step on {device}: bundled ViT, batch {batch}, rank {rank}, M of {memory} columns; \
-         medians of {repeats} steps, ms\n"
-    );
-    text += "step             threads   total     min  forward  backward  optimiser\n";
-    for r in &result.results {
-        text += &format!(
-            "{:<16} {:>7} {:>7.2} {:>7.2} {:>8.2} {:>9.2} {:>10.2}\n",
-            r.name, r.threads, r.median_ms, r.min_ms, r.forward_ms, r.backward_ms, r.optimizer_ms
-        );
-    }
-    for pair in result.results.chunks(2) {
-        if let [lora, eblora] = pair {
-            let ratio = eblora.median_ms / lora.median_ms;
-            text += &format!("EBLoRA / LoRA on {} thread(s): {ratio:.2}\n", lora.threads);
+    let mut text = String::new();
+    for part in result.results.chunk_by(|a, b| (&a.device, a.threads) == (&b.device, b.threads)) {
+        if !text.is_empty() {
+            text.push('\n');
         }
+        text += &device_table(result, part);
+    }
+    text
+}
+
+fn device_table(result: &BenchResult, figures: &[Figure]) -> String {
+    let first = &figures[0];
+    let mut text = match (first.threads, result.devices.iter().find(|d| d.name == first.device)) {
+        (Some(threads), _) => format!("{} with {threads} thread(s)\n", first.device),
+        (None, Some(device)) => {
+            format!("{} ({}, {})\n", device.name, device.kind, device.driver.as_deref().unwrap_or("?"))
+        }
+        (None, None) => format!("{}\n", first.device),
+    };
+    text += "figure                       ms      min   GFLOP/s  runs  clock\n";
+    for f in figures {
+        let rate = f.gflops.map_or_else(|| "–".to_owned(), |g| format!("{g:.1}"));
+        let (name, runs, clock) = (&f.name, f.runs, f.clock);
+        text += &format!("{name:<22} {:>8.3} {:>8.3} {rate:>9} {runs:>5}  {clock}\n", f.median_ms, f.min_ms);
+    }
+    let BenchResult { batch, rank, memory, .. } = result;
+    let steps: Vec<_> = figures.iter().filter_map(|f| f.phases.map(|p| (f, p))).collect();
+    if !steps.is_empty() {
+        text += &format!("training step of the bundled ViT, batch {batch}, rank {rank}, M of {memory} columns, ms:\n");
+        text += "figure              forward  backward  optimiser\n";
+    }
+    for (f, p) in &steps {
+        text += &format!("{:<18} {:>8.3}  {:>8.3}   {:>8.3}\n", f.name, p.forward_ms, p.backward_ms, p.optimizer_ms);
+    }
+    if let [(lora, _), (eblora, _)] = steps[..] {
+        text += &format!("EBLoRA / LoRA: {:.2}\n", eblora.median_ms / lora.median_ms);
     }
     text
 }
