@@ -73,7 +73,7 @@ impl TrainConfig {
             Fact::new("steps", self.steps),
             Fact::new("batch", self.batch),
             Fact::new("schedule", format!("{:?}", self.schedule)),
-            Fact::new("origin of the gradient", format!("{:?}", self.gradient_origin)),
+            Fact::new("gradient at", format!("{:?}", self.gradient_origin)),
             Fact::new("share of the gradient's samples", self.gradient_share),
             Fact::new("kind of gradient", format!("{:?}", self.gradient_kind)),
             Fact::new("spectra of a task", self.snapshots),

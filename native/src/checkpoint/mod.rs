@@ -37,7 +37,7 @@ pub enum CheckpointError {
         what: String,
     },
     /// The folder can't be read.
-    #[error("cannot read the checkpoints in {}: {source}", .folder.display())]
+    #[error("cannot read or tidy up the checkpoints in {}: {source}", .folder.display())]
     Read {
         /// The folder.
         folder: PathBuf,

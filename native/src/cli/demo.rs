@@ -46,7 +46,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     };
     atomic::write(&args.out.join("result.json"), result.to_json()?.as_bytes())?;
     write_report(&result, &args.out)?;
-    demo::clear_checkpoints(&checkpoints)?; // the result holds everything
+    demo::clear_checkpoints(&checkpoints, &config.methods)?; // the result holds everything
     Ok(ExitCode::SUCCESS)
 }
 

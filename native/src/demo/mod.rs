@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use eblora_core::metrics::MetricError;
 use eblora_core::model::ModelError;
-use eblora_core::train::TrainError;
+use eblora_core::train::{StateError, TrainError};
 use thiserror::Error;
 
 pub use config::{DemoConfig, GradientAt, MethodName, Rates, Split};
@@ -114,6 +114,17 @@ pub enum DemoError {
         folder: PathBuf,
         /// A method that has some.
         method: MethodName,
+    },
+    /// The checkpoint is of another run.
+    #[error(
+        "{method}: the checkpoint can't be used: {source}; --resume needs the settings that it was made with, and \
+         --restart discards it"
+    )]
+    Foreign {
+        /// The method.
+        method: MethodName,
+        /// What differs.
+        source: StateError,
     },
     /// A run that nobody could ask to stop has stopped.
     #[error("{0} has stopped")]

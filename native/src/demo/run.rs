@@ -8,9 +8,7 @@ use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::metrics::Spectrum as Shape;
 use eblora_core::model::vit::{ImageSet, Vit, VitConfig, VitWeights};
-use eblora_core::train::{
-    self, Fact, GradientOrigin, Observer, Progress, RunRecord, RunState, TrainConfig, TrainError, Trainer,
-};
+use eblora_core::train::{self, Fact, GradientOrigin, Observer, Progress, RunRecord, RunState, TrainConfig, Trainer};
 
 use super::methods::{learning_rates, method};
 use super::saved::{Saved, Saving};
@@ -243,11 +241,12 @@ impl Parts<'_> {
         memory::reset_peak();
         let trainer = Trainer::new(backend, self.settings(), || Vit::new(backend, &self.extents, &self.weights));
         let mut trainer = trainer.map_err(|source| DemoError::Model { base: "model".to_owned(), source })?;
-        let foreign = |method, source| DemoError::Train { method, source: Box::new(TrainError::State(source)) };
-        for (other, loaded) in others {
+        let own = sitting.as_ref().and_then(|sitting| sitting.saved.from.as_ref());
+        for (name, loaded) in [(name, own)].iter().chain(others) {
             if let Some(loaded) = loaded {
-                let made = method::<B>(*other, self.config);
-                trainer.check(made.as_ref(), &self.tasks, &loaded.state).map_err(|e| foreign(*other, e))?;
+                let fits = trainer.check(method::<B>(*name, self.config).as_ref(), &self.tasks, &loaded.state);
+                let foreign = |source| DemoError::Foreign { method: *name, source };
+                fits.map_err(foreign)?;
             }
         }
         let mut made = method::<B>(name, self.config);

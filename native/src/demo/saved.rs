@@ -55,7 +55,7 @@ impl Saving<'_> {
                     }
                 }
             }
-            Start::Restart => clear(self.folder)?,
+            Start::Restart => clear(self.folder, &MethodName::ALL)?,
             Start::Resume => {}
         }
         let mut all = Vec::with_capacity(config.methods.len());
@@ -77,12 +77,12 @@ impl Saving<'_> {
     }
 }
 
-/// Removes all checkpoints of a run.
+/// Removes the checkpoints of these methods.
 ///
 /// # Errors
 /// When a file can't be removed.
-pub fn clear(folder: &Path) -> Result<(), Error> {
-    for name in MethodName::ALL {
+pub fn clear(folder: &Path, methods: &[MethodName]) -> Result<(), Error> {
+    for &name in methods {
         store(folder, name).clear()?;
     }
     match fs::remove_dir(folder) {
