@@ -55,7 +55,7 @@ pub enum TrainError {
     #[error("the saved state can't be used: {0}")]
     State(#[from] StateError),
     /// A state could not be saved; those saved before are as they were.
-    #[error("task {task}, step {step}: the run's state could not be saved: {source}")]
+    #[error("task {}, step {step}: the run's state could not be saved: {source}", .task + 1)]
     Save {
         /// 0-based task at hand.
         task: usize,
