@@ -165,6 +165,11 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         }
         self.fresh = false;
         let mut kept = self.replay(method, sitting)?;
+        if let (Some(adapters), Some(task)) = (&kept, tasks.get(sitting.state.learnt.len().wrapping_sub(1))) {
+            // The next thing may be to measure with them.
+            let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
+            self.model.attach(self.backend, &mut self.work, adapters).map_err(unfit)?;
+        }
         if sitting.state.record.accuracy.zero_shot().is_none() {
             match self.evaluate(tasks, None, None, sitting).await? {
                 Some(row) => sitting.state.record.accuracy.set_zero_shot(&row)?,

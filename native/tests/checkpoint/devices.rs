@@ -20,15 +20,15 @@ use eblora::progress::{Event, ProgressSink};
 use eblora::report::result::DemoResult;
 use eblora_gpu::{Gpu, Wanted};
 
-const STEPS: usize = 4;
+const STEPS: usize = 3;
 
 /// Two tasks of the mix with few images.
 fn small() -> Vec<mix::Task> {
     let mut tasks = mix::tasks().unwrap();
     tasks.truncate(2);
     for task in &mut tasks {
-        task.test = task.test.slice(0..50);
-        task.train = task.train.slice(0..160);
+        task.test = task.test.slice(0..30);
+        task.train = task.train.slice(0..64);
     }
     tasks
 }
@@ -69,10 +69,10 @@ fn result(outcome: Outcome) -> DemoResult {
     }
 }
 
-/// One image in 50 is 2 %; the bounds of whole runs on both devices are 1 % of 100 images and 1e-3 of the loss.
+/// As in `native/tests/gpu.rs`: one image may change sides, here one of 30, and losses differ by less than 1e-3.
 fn close(a: &[Vec<f64>], b: &[Vec<f64>], losses: [f64; 2]) {
     for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
-        assert!((a - b).abs() <= 2.0, "accuracies {a} and {b}");
+        assert!((a - b).abs() <= 100.0 / 30.0 + 1e-9, "accuracies {a} and {b}");
     }
     assert!((losses[0] - losses[1]).abs() < 1e-3, "losses {losses:?}");
 }
@@ -136,23 +136,23 @@ fn train<B: Backend<Scalar = f32>>(
 fn a_run_whose_device_was_lost_goes_on_on_the_cpu() {
     let root = tempfile::tempdir().unwrap();
     let (gpu, _) = device::open(&Wanted::Best).unwrap();
-    // Three steps, the task learnt and measured, and two steps of the second.
-    let mut breaking = Breaking { store: Store::new(root.path().join("lost")), gpu: Some(&gpu), left: 7 };
+    // Two steps of the first task, then that it is learnt and measured, and a step of the second.
+    let mut breaking = Breaking { store: Store::new(root.path().join("lost")), gpu: Some(&gpu), left: 5 };
     let error = train(&gpu, None, &mut breaking).unwrap_err();
-    let device = |source: &dyn std::error::Error| source.downcast_ref::<BackendError>().cloned();
-    let mut cause: &dyn std::error::Error = &error;
+    // Wherever in the run the loss came to light, it is the typed error that is at its root.
+    let mut cause: &(dyn std::error::Error + 'static) = &error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let typed = device(cause).or_else(|| match &error {
-        TrainError::Backend(error) => Some(error.clone()),
+    let typed = match (&error, cause.downcast_ref::<BackendError>()) {
+        (TrainError::Backend(error), _) | (_, Some(error)) => Some(error),
         _ => None,
-    });
+    };
     let Some(BackendError::Device { message, .. }) = typed else { panic!("{error:?}") };
     assert!(message.contains("the device was lost") && message.contains("--resume"), "{message}");
     let saved = Store::new(root.path().join("lost")).load().unwrap().unwrap();
     assert!(saved.notes.is_empty(), "{:?}", saved.notes);
-    assert_eq!(saved.state.place(), (1, 2));
+    assert_eq!(saved.state.place(), (1, 1));
     let cpu = Cpu::<f32>::new();
     let mut keeper = Breaking { store: breaking.store, gpu: None, left: 0 };
     let resumed = train(&cpu, Some(saved.state), &mut keeper).unwrap();

@@ -176,8 +176,8 @@ fn saving_changes_nothing_and_neither_do_threads() {
             pollster::block_on(trainer.run((setup.method)().as_mut(), &tasks, &mut Silent)).expect("a run");
         assert_eq!(format!("{record:?}"), format!("{:?}", states[11].record), "{}", setup.name);
         // Such a trainer can't take a state any more: its weights are no longer the base's.
-        let mut drawer = Drawer::default();
-        let again = trainer.run_from((setup.method)().as_mut(), &tasks, None, &mut Silent, &mut drawer);
+        let (mut drawer, mut method, mut silent) = (Drawer::default(), (setup.method)(), Silent);
+        let again = trainer.run_from(method.as_mut(), &tasks, None, &mut silent, &mut drawer);
         assert!(matches!(pollster::block_on(again), Err(TrainError::State(StateError::Used))));
     }
 }
@@ -315,7 +315,8 @@ fn a_state_that_cannot_be_kept_ends_the_run_with_a_typed_error() {
     let make = || Vit::new(&cpu, &config(&folder), &weights(&folder));
     let mut trainer = Trainer::new(&cpu, setup.train.clone(), make).expect("a trainer");
     let tasks = [Task { name: "only", train: &sets[0].0, test: &sets[0].1 }];
-    let run = trainer.run_from((setup.method)().as_mut(), &tasks, None, &mut Silent, &mut Full);
+    let (mut method, mut silent, mut full) = ((setup.method)(), Silent, Full);
+    let run = trainer.run_from(method.as_mut(), &tasks, None, &mut silent, &mut full);
     match pollster::block_on(run) {
         Err(error @ TrainError::Save { task: 0, step: 2, .. }) => assert!(error.to_string().ends_with("no room")),
         other => panic!("{other:?}"),
