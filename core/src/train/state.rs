@@ -220,7 +220,7 @@ pub enum Outcome<T> {
     /// All tasks are learnt and measured.
     Finished {
         /// What was measured.
-        record: RunRecord,
+        record: Box<RunRecord>,
         /// The adapters of each task.
         learnt: Vec<LearntTask<T>>,
     },

@@ -107,7 +107,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let state = sitting.state;
         let (task, step) = state.place();
         Ok(match finished {
-            Ended::Finished => Outcome::Finished { record: state.record, learnt: state.learnt },
+            Ended::Finished => Outcome::Finished { record: Box::new(state.record), learnt: state.learnt },
             Ended::Stopped => Outcome::Stopped { task, step },
         })
     }

@@ -269,7 +269,7 @@ impl Parts<'_> {
             train::Outcome::Finished { record, .. } => {
                 // Reading what was finished earlier is no part of the method's time.
                 let Sittings { seconds, peak_memory_bytes, .. } = if complete { before } else { keeper.sittings() };
-                Done::Measured(Box::new(Measured { record, seconds, peak_memory_bytes }))
+                Done::Measured(Box::new(Measured { record: *record, seconds, peak_memory_bytes }))
             }
         })
     }

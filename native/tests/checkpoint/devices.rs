@@ -127,7 +127,7 @@ fn train<B: Backend<Scalar = f32>>(
         tasks.iter().map(|task| Task { name: &task.name, train: &task.train, test: &task.test }).collect();
     let mut method = Eblora::new(EbloraConfig::default());
     match pollster::block_on(trainer.run_from(&mut method, &tasks, from, &mut Silent, keeper))? {
-        Ended::Finished { record, .. } => Ok(record),
+        Ended::Finished { record, .. } => Ok(*record),
         Ended::Stopped { .. } => panic!("nobody asked it to stop"),
     }
 }

@@ -20,7 +20,7 @@ const SMALL: [&str; 13] = [
     "--steps",
     "5",
     "--test-images",
-    "20",
+    "6",
     "--checkpoint-every",
     "1",
     "--seed",
