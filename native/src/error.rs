@@ -4,6 +4,7 @@ use eblora_gpu::GpuError;
 use thiserror::Error;
 
 use crate::bench::BenchError;
+use crate::checkpoint::CheckpointError;
 use crate::demo::DemoError;
 use crate::formats::atomic::WriteError;
 use crate::formats::idx::IdxError;
@@ -37,6 +38,9 @@ pub enum Error {
     /// A GPU.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The benchmark.
     #[error(transparent)]
     Bench(#[from] BenchError),

@@ -6,6 +6,7 @@
 //! | [`model`] | Hugging Face ViT folders as plain data |
 //! | [`data`] | images, transforms, the bundled sequence of tasks and base model |
 //! | [`demo`] | the run: settings in, result out |
+//! | [`checkpoint`] | the state of a run on disk, from which it goes on |
 //! | [`mod@bench`] | the training step, timed |
 //! | [`report`] | `result.json`, the table, the HTML page and its figures |
 //! | [`progress`], [`memory`] | what a run says and needs while it goes on |
@@ -15,6 +16,7 @@
 #![deny(missing_docs)]
 
 pub mod bench;
+pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod demo;

@@ -29,6 +29,11 @@ pub enum Event<'a> {
         /// Steps that it will take.
         steps: usize,
     },
+    /// The task goes on where an earlier sitting left it.
+    Resumed {
+        /// Steps taken before.
+        step: usize,
+    },
     /// A training step is done.
     Step {
         /// Which one it was.
@@ -80,6 +85,8 @@ struct Place {
     method: String,
     task: String,
     step: usize,
+    /// Steps that an earlier sitting took.
+    before: usize,
     loss: Option<f64>,
     since: Option<Instant>,
 }
@@ -90,8 +97,9 @@ impl Place {
             Event::Method { name, number, of } => self.method = format!("{name} ({number}/{of})"),
             Event::Task { name, number, of, .. } => {
                 self.task = format!("task {number}/{of} {name}");
-                (self.step, self.loss, self.since) = (0, None, Some(Instant::now()));
+                (self.step, self.before, self.loss, self.since) = (0, 0, None, Some(Instant::now()));
             }
+            Event::Resumed { step } => (self.step, self.before, self.since) = (step, step, Some(Instant::now())),
             Event::Step { number, loss } => {
                 self.step = number;
                 self.loss = loss.or(self.loss);
@@ -104,7 +112,7 @@ impl Place {
     fn summary(&self, task: f64, seen: f64) -> String {
         let loss = self.loss.map_or(String::new(), |loss| format!("loss {loss:.3}, "));
         let seconds = self.since.map_or(0.0, |t| t.elapsed().as_secs_f64());
-        let speed = if seconds > 0.0 { self.step as f64 / seconds } else { 0.0 };
+        let speed = if seconds > 0.0 { (self.step - self.before) as f64 / seconds } else { 0.0 };
         format!(
             "{}  {}: {loss}accuracy {task:.1} %, mean of seen tasks {seen:.1} %, {} steps, {speed:.0} steps/s",
             self.method, self.task, self.step
@@ -167,6 +175,7 @@ impl ProgressSink for Bars {
                 self.bar.set_prefix(format!("{}  {}", self.place.method, self.place.task));
                 self.bar.set_message("");
             }
+            Event::Resumed { step } => self.bar.set_position(step as u64),
             Event::Step { number, loss } => {
                 self.bar.set_position(number as u64);
                 if let Some(loss) = loss {

@@ -8,15 +8,18 @@
 //! | [`depth`] | the initial magnitude by depth |
 //! | [`smoothing`] | an update with its singular values made equal, and merges of several |
 //! | [`stack`] | all adapters of a model on a device, layers of equal shape stacked |
+//! | [`host`] | all adapters of a model on the host |
 //!
 //! `W` is out×in, `U` and `B` are out×r, `V` and `Aᵀ` are in×r.
 
 use faer::MatRef;
 use thiserror::Error;
 
+use crate::backend::BackendError;
 use crate::{Real, gpm, linalg};
 
 pub mod depth;
+pub mod host;
 pub mod init;
 pub mod lora;
 pub mod smoothing;
@@ -24,6 +27,7 @@ pub mod spectral;
 pub mod stack;
 
 pub use depth::DepthSchedule;
+pub use host::HostAdapters;
 pub use init::Init;
 pub use lora::LoraAdapter;
 pub use smoothing::Smoothing;
@@ -96,6 +100,15 @@ pub enum AdapterError {
         /// The number of weights.
         weights: usize,
     },
+    /// A layer that has an adapter on one side only.
+    #[error("site {site} has an adapter here and none there")]
+    Site {
+        /// The model's site.
+        site: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// Gradient and memory do not fit together, or the gradient's decomposition failed.
     #[error(transparent)]
     Gpm(#[from] gpm::GpmError),

@@ -77,7 +77,7 @@ impl<'a, B: Backend> Slot<'a, B> {
 }
 
 /// One layer's factors on the host, as read back or about to be uploaded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HostFactors<T> {
     /// The model's site.
     pub site: usize,
@@ -101,7 +101,7 @@ impl<T: Real> HostFactors<T> {
     }
 }
 
-fn row_major<T: Real>(dst: &mut Vec<T>, a: MatRef<'_, T>) {
+pub(super) fn row_major<T: Real>(dst: &mut Vec<T>, a: MatRef<'_, T>) {
     for i in 0..a.nrows() {
         dst.extend((0..a.ncols()).map(|j| a[(i, j)]));
     }

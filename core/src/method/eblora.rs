@@ -2,20 +2,23 @@
 //!
 //! Rule: `ΔW = s·U·Vᵀ` with `UᵀU = VᵀV = I` and `MᵀV = 0`; U₀, V₀ from the gradient projected off M; U and V move by
 //! projected Riemannian AdamW with the whitening retraction, s by plain AdamW (design section 2). Shapes: U out×r,
-//! V in×r, M in×k. Kept between tasks: the merged weights and M. Memory: min(k, in − k)·in numbers a layer.
+//! V in×r, M in×k. Kept between tasks: the merged weights and M. Memory: min(k, in − k)·in numbers a layer. A step changes
+//! AdamW's moments of U, V and s, and its counts.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use faer::MatRef;
 
-use super::{After, MemorySize, Method, MethodError, TaskStart, Violation, guard, step_error};
+use super::memory::{Value, ValueError, Values, all_taken, take_matrix, take_reals};
+use super::{After, MemorySize, Method, MethodError, TaskStart, Violation, guard, named, step_error};
 use crate::Real;
 use crate::adapter::{AdapterGrads, AdapterStack, Adapters, DepthSchedule, HostFactors, Magnitude, init};
 use crate::backend::Backend;
-use crate::gpm::{Gradient, GradientMemory, Subspace};
+use crate::gpm::{Form, Gradient, GradientMemory, Subspace};
 use crate::linalg::orthonormality_error;
-use crate::optim::{AdamW, AdamWConfig, Ambient, Riemannian, RiemannianConfig, StepConvention, descend};
+use crate::model::Site;
+use crate::optim::{AdamW, AdamWConfig, Ambient, Part, Riemannian, RiemannianConfig, StepConvention, descend};
 use crate::random::Random;
 
 /// Where U₀ and V₀ come from.
@@ -163,6 +166,18 @@ impl<B: Backend> Eblora<B> {
     }
 }
 
+/// How M of a site is called, or the basis of its complement.
+fn memory_name(site: usize, form: Form) -> String {
+    match form {
+        Form::Direct => format!("memory{site}.direct"),
+        Form::Complement => format!("memory{site}.complement"),
+    }
+}
+
+fn energies_name(site: usize) -> String {
+    format!("memory{site}.energies")
+}
+
 impl<B: Backend> Method<B> for Eblora<B> {
     fn name(&self) -> &'static str {
         if self.config.epsilon.is_some() { "eblora" } else { "ebo" }
@@ -222,6 +237,79 @@ impl<B: Backend> Method<B> for Eblora<B> {
         }
         self.gradients.clear();
         Ok(After::Merge)
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let EbloraConfig {
+            rank,
+            epsilon,
+            budget,
+            step,
+            convention,
+            magnitude_rate,
+            weight_decay,
+            depth,
+            init,
+            geometry,
+            adamw,
+        } = self.config;
+        let or_none = |number: Option<String>| number.unwrap_or_else(|| "none".to_string());
+        Vec::from([
+            ("rank", rank.to_string()),
+            ("epsilon", or_none(epsilon.map(|e| e.to_string()))),
+            ("budget", or_none(budget.map(|b| b.to_string()))),
+            ("step", format!("{step} ({convention:?})")),
+            ("s rate", magnitude_rate.to_string()),
+            ("weight decay", weight_decay.to_string()),
+            ("s by depth", format!("{} to {}", depth.min(), depth.max())),
+            ("init", format!("{init:?}")),
+            ("geometry", format!("{geometry:?}")),
+            ("AdamW", format!("{adamw:?}")),
+        ])
+    }
+
+    fn remembered(&self) -> Values<B::Scalar> {
+        let mut values = Values::new();
+        for (site, memory) in self.memories.iter().enumerate() {
+            let m = memory.subspace();
+            values.insert(memory_name(site, m.form()), Value::matrix(m.basis()));
+            if memory.budget().is_some() {
+                values.insert(energies_name(site), Value::Reals(memory.energies().to_vec()));
+            }
+        }
+        values
+    }
+
+    fn recall(&mut self, mut remembered: Values<B::Scalar>, sites: &[Site]) -> Result<(), MethodError> {
+        let mut memories = Vec::new();
+        // Before the first task there is none.
+        if !remembered.is_empty() {
+            for (index, site) in sites.iter().enumerate() {
+                let complement = remembered.contains_key(&memory_name(index, Form::Complement));
+                let form = if complement { Form::Complement } else { Form::Direct };
+                let name = memory_name(index, form);
+                let basis = take_matrix(&mut remembered, &name, site.inp)?;
+                let energies = match self.config.budget {
+                    Some(_) => take_reals(&mut remembered, &energies_name(index))?,
+                    None => Vec::new(),
+                };
+                let memory = Subspace::from_form(form, basis)
+                    .and_then(|subspace| GradientMemory::from_parts(subspace, energies, self.config.budget));
+                memories.push(memory.map_err(|source| ValueError::Memory { name, source })?);
+            }
+            all_taken(&remembered)?;
+        }
+        self.memories = memories;
+        Ok(())
+    }
+
+    fn parts(&mut self) -> Vec<(String, Part<'_, B>)> {
+        let states = self.states.iter_mut().enumerate();
+        let parts = states.flat_map(|(i, state)| {
+            let (u, v, s) = (state.u.parts(), state.v.parts(), state.s.parts());
+            named(i, "u", u).chain(named(i, "v", v)).chain(named(i, "s", s))
+        });
+        parts.collect()
     }
 
     fn memory(&self) -> Vec<MemorySize> {

@@ -1,15 +1,18 @@
 //! LoRA-FT: sequential fine-tuning with plain LoRA (Hu et al. 2022), the baseline that forgets.
 //!
 //! Rule: `ΔW = (α/r)·B·A`, A Kaiming-uniform, B zero, AdamW on both. Shapes: A r×in, B out×r. Kept between tasks: the
-//! merged weights, or the adapter itself. Memory: none beside. Source: PEFT's `LoraLayer`.
+//! merged weights, or the adapter itself. Memory: none beside; a step changes AdamW's moments. Source: PEFT's `LoraLayer`.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{After, Method, MethodError, TaskStart, guard};
+use super::memory::{Values, all_taken};
+use super::{After, Method, MethodError, TaskStart, guard, named};
 use crate::adapter::{AdapterGrads, Adapters, HostFactors, LoraAdapter};
 use crate::backend::Backend;
-use crate::optim::{AdamW, AdamWConfig, Ambient, descend};
+use crate::model::Site;
+use crate::optim::{AdamW, AdamWConfig, Ambient, Part, descend};
 use crate::random::Random;
 
 /// What becomes of the adapter between tasks.
@@ -86,7 +89,7 @@ impl<B: Backend> Method<B> for LoraFt<B> {
         let adapters = match start.previous {
             Some(kept) => kept,
             None => {
-                let mut rng = Random::new(start.seed, &alloc::format!("lora-ft/init/{}", start.task));
+                let mut rng = Random::new(start.seed, &format!("lora-ft/init/{}", start.task));
                 let factors = start.sites.iter().enumerate().map(|(index, site)| {
                     let LoraConfig { rank, alpha, .. } = self.config;
                     let lora = LoraAdapter::kaiming(site.out, site.inp, rank, alpha, &mut rng)
@@ -135,5 +138,31 @@ impl<B: Backend> Method<B> for LoraFt<B> {
             Continuation::Merge => After::Merge,
             Continuation::Continue => After::Keep,
         })
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let LoraConfig { rank, alpha, rate, weight_decay, continuation, adamw } = self.config;
+        Vec::from([
+            ("rank", rank.to_string()),
+            ("alpha", alpha.to_string()),
+            ("lora rate", rate.to_string()),
+            ("weight decay", weight_decay.to_string()),
+            ("continuation", format!("{continuation:?}")),
+            ("AdamW", format!("{adamw:?}")),
+        ])
+    }
+
+    fn remembered(&self) -> Values<B::Scalar> {
+        Values::new()
+    }
+
+    fn recall(&mut self, remembered: Values<B::Scalar>, _: &[Site]) -> Result<(), MethodError> {
+        Ok(all_taken(&remembered)?)
+    }
+
+    fn parts(&mut self) -> Vec<(String, Part<'_, B>)> {
+        let states = self.states.iter_mut().enumerate();
+        let parts = states.flat_map(|(i, state)| named(i, "b", state.u.parts()).chain(named(i, "a", state.v.parts())));
+        parts.collect()
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! A method makes the adapters of a task, moves them by their gradients, and says what becomes of them afterwards. It
 //! never sees the model or the data: the trainer hands it gradients. To add one, implement [`Method`] in a file here
-//! and add a line to the registry of the front that offers it. [`MatrixTrainer`] is EBLoRA for those who have one weight
+//! (its state included: [`Method::settings`], [`Method::remembered`], [`Method::recall`], [`Method::parts`]) and add a line to the registry of the front that offers it. [`MatrixTrainer`] is EBLoRA for those who have one weight
 //! matrix and gradients, and no model.
 
 mod eblora;
 mod lora_ft;
 mod matrix;
+pub mod memory;
 
 pub use eblora::{Eblora, EbloraConfig, Init};
 pub use lora_ft::{Continuation, LoraConfig, LoraFt};
 pub use matrix::MatrixTrainer;
+pub use memory::{Value, ValueError, Values};
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -20,6 +23,7 @@ use crate::adapter::{AdapterError, AdapterGrads, Adapters, HostFactors};
 use crate::backend::{Backend, BackendError};
 use crate::gpm::{GpmError, Gradient};
 use crate::model::Site;
+use crate::optim::Part;
 
 /// What a method gets before a task.
 pub struct TaskStart<'a, B: Backend> {
@@ -102,6 +106,9 @@ pub enum MethodError {
     /// The trainer gave no gradients to a method that needs them, or a step came before its task.
     #[error("{0}")]
     Order(&'static str),
+    /// What should be remembered is not what this method remembers.
+    #[error("the method's memory: {0}")]
+    Recall(#[from] ValueError),
     /// The device failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -134,6 +141,20 @@ pub trait Method<B: Backend> {
     /// # Errors
     /// When the memory can't be updated.
     fn end_task(&mut self, backend: &B) -> Result<After, MethodError>;
+    /// Every setting that its results depend on, by name: a run goes on only where all of them are as they were.
+    fn settings(&self) -> Vec<(&'static str, String)>;
+    /// What it has learnt from the tasks that have ended, as plain data. In the course of a task: what it knew before that
+    /// task began.
+    fn remembered(&self) -> Values<B::Scalar>;
+    /// Makes a method that was just made one that has learnt what [`Method::remembered`] gave, bit for bit.
+    ///
+    /// # Errors
+    /// When this is not what such a method remembers of these sites.
+    fn recall(&mut self, remembered: Values<B::Scalar>, sites: &[Site]) -> Result<(), MethodError>;
+    /// Everything that [`Method::step`] changes beside the adapters, each under a name of its own. A run that is resumed
+    /// in mid-task calls [`Method::begin_task`] as the first time, with the same gradients, and then overwrites the
+    /// adapters and these parts.
+    fn parts(&mut self) -> Vec<(String, Part<'_, B>)>;
     /// What is remembered, layer by layer.
     fn memory(&self) -> Vec<MemorySize> {
         Vec::new()
@@ -147,6 +168,15 @@ pub trait Method<B: Backend> {
     fn warnings(&mut self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The parts of one factor's optimiser, named after stack and factor.
+fn named<'a, B: Backend>(
+    stack: usize,
+    factor: &'a str,
+    parts: Vec<(&'static str, Part<'a, B>)>,
+) -> impl Iterator<Item = (String, Part<'a, B>)> {
+    parts.into_iter().map(move |(name, part)| (format!("stack{stack}.{factor}.{name}"), part))
 }
 
 /// Refuses gradients that are not finite before anything is changed.

@@ -1,6 +1,8 @@
 //! AdamW (Loshchilov & Hutter 2019) over one stack.
 
-use super::Ambient;
+use alloc::vec::Vec;
+
+use super::{Ambient, Part};
 use crate::backend::{AdamWStep, Backend, BackendError};
 
 /// Constants of AdamW; PyTorch's defaults.
@@ -43,5 +45,13 @@ impl<B: Backend> Ambient<B> for AdamW<B> {
         self.step += 1;
         let AdamWConfig { beta1, beta2, epsilon } = self.config;
         backend.adamw(grad, &mut self.m, &mut self.v, AdamWStep { rate, beta1, beta2, epsilon, step: self.step });
+    }
+
+    fn parts(&mut self) -> Vec<(&'static str, Part<'_, B>)> {
+        Vec::from([
+            ("adamw.m", Part::Tensor(&mut self.m)),
+            ("adamw.v", Part::Tensor(&mut self.v)),
+            ("adamw.step", Part::Count(&mut self.step)),
+        ])
     }
 }

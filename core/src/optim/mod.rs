@@ -2,12 +2,16 @@
 //! (design section 2, step 3) around any such optimiser.
 
 mod adamw;
+mod part;
 mod riemannian;
 mod schedule;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use part::Part;
 pub use riemannian::{Riemannian, RiemannianConfig, StepConvention};
 pub use schedule::{Decay, Schedule};
+
+use alloc::vec::Vec;
 
 use crate::backend::Backend;
 
@@ -15,6 +19,8 @@ use crate::backend::Backend;
 pub trait Ambient<B: Backend> {
     /// Replaces `grad` by the increment `Δ` at learning rate `rate`.
     fn increment(&mut self, backend: &B, grad: &mut B::Tensor, rate: f64);
+    /// Everything that steps change in it, by names of its own.
+    fn parts(&mut self) -> Vec<(&'static str, Part<'_, B>)>;
 }
 
 /// Plain gradient descent, `Δ = −rate·g`: the simplest [`Ambient`] optimiser, and the one whose steps are easy to check.
@@ -24,6 +30,10 @@ pub struct Sgd;
 impl<B: Backend> Ambient<B> for Sgd {
     fn increment(&mut self, backend: &B, grad: &mut B::Tensor, rate: f64) {
         backend.scale(grad, -rate);
+    }
+
+    fn parts(&mut self) -> Vec<(&'static str, Part<'_, B>)> {
+        Vec::new()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The projected Riemannian step on the (restricted) Stiefel manifold, generic over the inner optimiser.
 
-use super::Ambient;
+use alloc::vec::Vec;
+
+use super::{Ambient, Part};
 use crate::backend::{Backend, BackendError};
 use crate::manifold::{Retraction, TangentMap};
 
@@ -97,6 +99,13 @@ impl<B: Backend, O: Ambient<B>> Riemannian<B, O> {
         backend.retract(self.config.retraction, grad, &mut self.scratch)?;
         core::mem::swap(x, grad);
         Ok(())
+    }
+
+    /// Everything that steps change in it: the inner optimiser's parts and the count of steps.
+    pub fn parts(&mut self) -> Vec<(&'static str, Part<'_, B>)> {
+        let mut parts = self.inner.parts();
+        parts.push(("steps", Part::Count(&mut self.steps)));
+        parts
     }
 
     fn project(&mut self, backend: &B, x: &B::Tensor, delta: &mut B::Tensor, subspaces: Option<&B::Subspaces>) {

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::model::Samples;
 use crate::random::Random;
 
 /// Batches of a task in shuffled epochs; a last incomplete batch of an epoch is left out.
@@ -39,6 +40,13 @@ impl BatchOrder {
         self.next += self.batch;
         batch
     }
+
+    /// Passes over so many batches.
+    pub fn skip(&mut self, batches: usize) {
+        for _ in 0..batches {
+            self.next_batch();
+        }
+    }
 }
 
 /// `share` of `0..samples` (at least one), evenly spaced from a seeded offset.
@@ -49,6 +57,12 @@ pub(super) fn evenly_spaced(seed: u64, task: usize, samples: usize, share: f64) 
     let wanted = (libm::ceil(share * samples as f64) as usize).clamp(1, samples);
     let offset = Random::new(seed, &format!("gradient sample/{task}")).below(samples);
     (0..wanted).map(|i| (offset + i * samples / wanted) % samples).collect()
+}
+
+/// A hash of all labels (FNV-1a), which tells one set of samples from another of the same size.
+pub(super) fn labels_hash(samples: &impl Samples) -> u32 {
+    let bytes = (0..samples.len()).flat_map(|i| samples.label(i).to_le_bytes());
+    bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]

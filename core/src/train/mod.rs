@@ -1,15 +1,27 @@
 //! The whole job: tasks in, records out. Data flows one way, from samples through the model's passes and the method's
-//! steps to the accuracy matrix; the trainer knows no file, no clock and no device by name.
+//! steps to the accuracy matrix; the trainer knows no file, no clock and no device by name. Its [`state`] is plain data,
+//! from which a run goes on.
 
+mod audit;
 mod batches;
+mod config;
+mod error;
 mod gradient;
+mod parts;
+mod progress;
 mod record;
+mod sitting;
+pub mod state;
 mod trainer;
 
 pub use batches::BatchOrder;
-pub use gradient::{GradientKind, GradientPass};
+pub use config::{GradientOrigin, TrainConfig};
+pub use error::TrainError;
+pub use gradient::{GradientError, GradientKind, GradientPass};
+pub use progress::{Observer, Progress, Silent};
 pub use record::{MemoryPoint, RunRecord, SpectrumPoint};
-pub use trainer::{GradientOrigin, Observer, Progress, Silent, TrainConfig, TrainError, Trainer};
+pub use state::{Checkpoints, Fact, LearntTask, Outcome, RunState, StateError, TaskState};
+pub use trainer::Trainer;
 
 /// One task: a name, what is trained on, and what is measured on.
 #[derive(Debug)]

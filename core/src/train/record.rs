@@ -1,6 +1,6 @@
 //! What a run leaves behind.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::metrics::AccuracyMatrix;
@@ -34,7 +34,7 @@ pub struct MemoryPoint {
 }
 
 /// All that was measured while one method went through the tasks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
     /// The method's name.
     pub method: String,
@@ -54,4 +54,21 @@ pub struct RunRecord {
     pub trainable_parameters: usize,
     /// Warnings, in order.
     pub warnings: Vec<String>,
+}
+
+impl RunRecord {
+    /// Nothing measured yet of this method on so many tasks.
+    pub fn new(method: &str, tasks: usize) -> Self {
+        Self {
+            method: method.to_string(),
+            accuracy: AccuracyMatrix::new(tasks),
+            losses: Vec::new(),
+            spectra: Vec::new(),
+            memory: Vec::new(),
+            orthonormality: 0.0,
+            overlap: 0.0,
+            trainable_parameters: 0,
+            warnings: Vec::new(),
+        }
+    }
 }

@@ -2,173 +2,31 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
+use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::Task;
-use super::batches::{BatchOrder, evenly_spaced};
-use super::gradient::{GradientError, GradientKind, GradientPass};
-use super::record::{MemoryPoint, RunRecord, SpectrumPoint};
+use super::audit::{audit, is_snapshot};
+use super::batches::{BatchOrder, evenly_spaced, labels_hash};
+use super::gradient::GradientPass;
+use super::sitting::{Ended, Sitting};
+use super::{
+    Checkpoints, Fact, GradientOrigin, LearntTask, MemoryPoint, Observer, Outcome, Progress, RunRecord, RunState,
+    StateError, Task, TaskState, TrainConfig, TrainError, parts,
+};
 use crate::Real;
-use crate::adapter::{AdapterError, Adapters};
-use crate::backend::{Backend, BackendError};
-use crate::method::{After, Method, MethodError, TaskStart};
-use crate::metrics::AccuracyMatrix;
+use crate::adapter::{Adapters, HostAdapters};
+use crate::backend::Backend;
+use crate::gpm::Gradient;
+use crate::method::{After, Method, TaskStart};
 use crate::model::{Model, ModelError, Samples, Wanted};
-use crate::optim::Schedule;
 
-/// At which weights a task's gradient G is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum GradientOrigin {
-    /// The current model, with all earlier tasks merged.
-    #[default]
-    Merged,
-    /// The base model, as the authors' released code does.
-    Base,
-}
-
-/// What is the same for every method: the budget, the data order, and what is recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainConfig {
-    /// Steps of each task.
-    pub steps: usize,
-    /// Samples of each step.
-    pub batch: usize,
-    /// Learning-rate schedule of each task.
-    pub schedule: Schedule,
-    /// Seed of data order, samples and inits.
-    pub seed: u64,
-    /// Where G is taken.
-    pub gradient_origin: GradientOrigin,
-    /// Share of a task's training samples that G is averaged over.
-    pub gradient_share: f64,
-    /// How G is kept.
-    pub gradient_kind: GradientKind,
-    /// Spectra recorded in each task, the last after its last step.
-    pub snapshots: usize,
-    /// Check the manifold's constraints after every so many steps; 0: only at the snapshots.
-    pub audit_every: usize,
-    /// Report the loss every so many steps, once it has come back: nothing waits for it. The last is always reported.
-    pub report_every: usize,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self {
-            steps: 150,
-            batch: 32,
-            schedule: Schedule::default(),
-            seed: 0,
-            gradient_origin: GradientOrigin::default(),
-            gradient_share: 0.2,
-            gradient_kind: GradientKind::Exact,
-            snapshots: 8,
-            audit_every: 0,
-            report_every: 10,
-        }
-    }
-}
-
-/// Where a run stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Progress<'a> {
-    /// A model is being measured on all tasks; before the first task, `task` is `None`.
-    Evaluating {
-        /// The task just learnt.
-        task: Option<usize>,
-        /// Tasks measured so far.
-        done: usize,
-        /// Tasks to measure.
-        total: usize,
-    },
-    /// A task began.
-    Task {
-        /// 0-based task.
-        task: usize,
-    },
-    /// The gradient pass of a task began.
-    Gradient {
-        /// 0-based task.
-        task: usize,
-    },
-    /// Some steps of a task were taken.
-    Step {
-        /// 0-based task.
-        task: usize,
-        /// Steps taken.
-        step: usize,
-        /// Steps of the task.
-        steps: usize,
-        /// Training loss of the last of them.
-        loss: f64,
-    },
-    /// A task was learnt and everything measured: a row of the accuracy matrix.
-    Learnt {
-        /// 0-based task.
-        task: usize,
-        /// Accuracy on each task, per cent.
-        accuracy: &'a [f64],
-    },
-    /// Something the user should know, but that does not stop the run.
-    Warning(&'a str),
-}
-
-/// Is told of a run's progress.
-pub trait Observer {
-    /// Called in the course of a run.
-    fn progress(&mut self, progress: Progress<'_>);
-}
-
-/// Ignores all progress.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Observer for Silent {
-    fn progress(&mut self, _: Progress<'_>) {}
-}
-
-/// Why a run stopped.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainError {
-    /// Nothing to train on.
-    #[error("task {task}: {what}")]
-    Task {
-        /// Name of the task.
-        task: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// In the course of a task.
-    #[error("task {task}, step {step}: {source}")]
-    Method {
-        /// Name of the task.
-        task: String,
-        /// Steps taken in it.
-        step: usize,
-        /// Why.
-        source: Box<MethodError>,
-    },
-    /// The model could not take the data.
-    #[error("task {task}: {source}")]
-    Model {
-        /// Name of the task.
-        task: String,
-        /// Why.
-        source: ModelError,
-    },
-    /// The gradient pass failed.
-    #[error(transparent)]
-    Gradient(#[from] GradientError),
-    /// A spectrum could not be computed.
-    #[error(transparent)]
-    Adapter(#[from] AdapterError),
-    /// The accuracies don't make a matrix.
-    #[error(transparent)]
-    Metrics(#[from] crate::metrics::MetricError),
-    /// The device failed.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
+/// How a task went.
+enum Learning<B: Backend> {
+    /// It is learnt; the adapters if they stay beside the weights.
+    Done(Option<Adapters<B>>),
+    /// The run was asked to stop, and its state is saved.
+    Stopped,
 }
 
 /// Takes a model through tasks with a method.
@@ -179,6 +37,8 @@ pub struct Trainer<'a, B: Backend, M: Model<B>> {
     base: Option<M>,
     work: M::Workspace,
     config: TrainConfig,
+    /// Whether the model is at the base weights.
+    fresh: bool,
 }
 
 impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
@@ -194,7 +54,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let model = make()?;
         let base = (config.gradient_origin == GradientOrigin::Base).then(make).transpose()?;
         let work = model.workspace(backend, config.batch.max(1))?;
-        Ok(Self { backend, model, base, work, config })
+        Ok(Self { backend, model, base, work, config, fresh: true })
     }
 
     /// The model, with everything merged so far.
@@ -212,6 +72,88 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         tasks: &[Task<'_, M::Samples>],
         observer: &mut dyn Observer,
     ) -> Result<RunRecord, TrainError> {
+        let state = RunState::new(Vec::new(), RunRecord::new(method.name(), tasks.len()));
+        let mut sitting = Sitting { state, observer, checkpoints: None };
+        self.go(method, tasks, &mut sitting).await?;
+        Ok(sitting.state.record)
+    }
+
+    /// As [`Trainer::run`], from the start or from a saved state on, and saves its states. It ends with the same record
+    /// and adapters, bit for bit on the CPU, however often it was stopped and resumed; a state of another device serves to
+    /// rounding. Needs a trainer that has not run yet and a method that was just made.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`]; when a state can't be saved; when `from` is not a state of this run, before anything is done.
+    pub async fn run_from(
+        &mut self,
+        method: &mut dyn Method<B>,
+        tasks: &[Task<'_, M::Samples>],
+        from: Option<RunState<B::Scalar>>,
+        observer: &mut dyn Observer,
+        checkpoints: &mut dyn Checkpoints<B::Scalar>,
+    ) -> Result<Outcome<B::Scalar>, TrainError> {
+        if !self.fresh {
+            return Err(StateError::Used.into());
+        }
+        let state = match from {
+            Some(state) => {
+                self.check(method, tasks, &state)?;
+                state
+            }
+            None => RunState::new(self.facts(method, tasks), RunRecord::new(method.name(), tasks.len())),
+        };
+        let mut sitting = Sitting { state, observer, checkpoints: Some(checkpoints) };
+        let finished = self.go(method, tasks, &mut sitting).await?;
+        let state = sitting.state;
+        let (task, step) = state.place();
+        Ok(match finished {
+            Ended::Finished => Outcome::Finished { record: Box::new(state.record), learnt: state.learnt },
+            Ended::Stopped => Outcome::Stopped { task, step },
+        })
+    }
+
+    /// Whether a run of this method on these tasks can go on from `state`.
+    ///
+    /// # Errors
+    /// Names what differs, or what is broken.
+    pub fn check(
+        &self,
+        method: &dyn Method<B>,
+        tasks: &[Task<'_, M::Samples>],
+        state: &RunState<B::Scalar>,
+    ) -> Result<(), StateError> {
+        state.check(&self.facts(method, tasks), self.model.sites(), self.config.steps)
+    }
+
+    /// What decides this run's numbers.
+    fn facts(&self, method: &dyn Method<B>, tasks: &[Task<'_, M::Samples>]) -> Vec<Fact> {
+        let mut facts = Vec::from([Fact::new("method", method.name())]);
+        facts.extend(method.settings().into_iter().map(|(name, value)| Fact::new(name, value)));
+        facts.extend(self.config.facts());
+        facts.push(Fact::new("precision", B::Scalar::NAME));
+        facts.push(Fact::new("number of tasks", tasks.len()));
+        for (i, task) in tasks.iter().enumerate() {
+            let [train, test] = [task.train, task.test].map(|samples| (samples.len(), labels_hash(samples)));
+            let samples = format!("{}, {} samples (labels {:08x})", task.name, train.0, train.1);
+            facts.push(Fact::new(format!("task {}", i + 1), samples));
+            let samples = format!("{} samples (labels {:08x})", test.0, test.1);
+            facts.push(Fact::new(format!("what task {} is measured on", i + 1), samples));
+        }
+        let blocks = self.model.blocks();
+        for site in self.model.sites() {
+            let place = format!("{}×{}, block {} of {blocks}", site.out, site.inp, site.depth);
+            facts.push(Fact::new(format!("layer {}", site.name), place));
+        }
+        facts
+    }
+
+    /// Does what `sitting.state` says is still to be done.
+    async fn go(
+        &mut self,
+        method: &mut dyn Method<B>,
+        tasks: &[Task<'_, M::Samples>],
+        sitting: &mut Sitting<'_, B::Scalar>,
+    ) -> Result<Ended, TrainError> {
         for task in tasks {
             let refuse = |what| Err(TrainError::Task { task: task.name.to_string(), what });
             if task.train.is_empty() {
@@ -221,46 +163,85 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                 return refuse("no samples to measure the accuracy on");
             }
         }
-        let mut accuracy = AccuracyMatrix::new(tasks.len());
-        accuracy.set_zero_shot(&self.evaluate(tasks, None, None, observer).await?)?;
-        let mut record = RunRecord {
-            method: method.name().to_string(),
-            accuracy,
-            losses: Vec::new(),
-            spectra: Vec::new(),
-            memory: Vec::new(),
-            orthonormality: 0.0,
-            overlap: 0.0,
-            trainable_parameters: 0,
-            warnings: Vec::new(),
-        };
-        let mut kept = None;
-        for (index, task) in tasks.iter().enumerate() {
-            observer.progress(Progress::Task { task: index });
-            kept = self.learn(method, index, task, kept, &mut record, observer).await?;
-            let row = self.evaluate(tasks, kept.as_ref(), Some(index), observer).await?;
-            observer.progress(Progress::Learnt { task: index, accuracy: &row });
-            record.accuracy.push(&row)?;
+        self.fresh = false;
+        let mut kept = self.replay(method, sitting)?;
+        if let (Some(adapters), Some(task)) = (&kept, tasks.get(sitting.state.learnt.len().wrapping_sub(1))) {
+            // The next thing may be to measure with them.
+            let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
+            self.model.attach(self.backend, &mut self.work, adapters).map_err(unfit)?;
         }
-        Ok(record)
+        if sitting.state.record.accuracy.zero_shot().is_none() {
+            match self.evaluate(tasks, None, None, sitting).await? {
+                Some(row) => sitting.state.record.accuracy.set_zero_shot(&row)?,
+                None => return sitting.stopped(method),
+            }
+        }
+        loop {
+            let (learnt, measured) = (sitting.state.learnt.len(), sitting.state.record.accuracy.rows().len());
+            if measured < learnt {
+                let Some(row) = self.evaluate(tasks, kept.as_ref(), Some(measured), sitting).await? else {
+                    return sitting.stopped(method);
+                };
+                sitting.observer.progress(Progress::Learnt { task: measured, accuracy: &row });
+                sitting.state.record.accuracy.push(&row)?;
+            } else if let Some(task) = tasks.get(learnt) {
+                match self.learn(method, learnt, task, kept, sitting).await? {
+                    Learning::Done(adapters) => kept = adapters,
+                    Learning::Stopped => return Ok(Ended::Stopped),
+                }
+            } else {
+                return Ok(Ended::Finished);
+            }
+            sitting.save(method)?;
+        }
     }
 
-    /// One task: gradient, init, steps, memory; returns the adapters if they are kept beside the weights.
+    /// Repeats what the ended tasks did to model and method; returns the adapters that are kept beside the weights.
+    fn replay(
+        &mut self,
+        method: &mut dyn Method<B>,
+        sitting: &mut Sitting<'_, B::Scalar>,
+    ) -> Result<Option<Adapters<B>>, TrainError> {
+        let (b, sites) = (self.backend, self.model.sites().len());
+        let mut kept = None;
+        for task in &sitting.state.learnt {
+            match task.after {
+                After::Merge => {
+                    let adapters = task.adapters.upload(b, sites)?;
+                    self.model.merge(b, &adapters);
+                    kept = None;
+                }
+                After::Keep => kept = Some(&task.adapters),
+            }
+        }
+        let kept = kept.map(|adapters| adapters.upload(b, sites)).transpose()?;
+        if !sitting.state.learnt.is_empty() || sitting.state.current.is_some() {
+            let remembered = core::mem::take(&mut sitting.state.remembered);
+            method.recall(remembered, self.model.sites()).map_err(StateError::from)?;
+        }
+        Ok(kept)
+    }
+
+    /// One task, or what is left of it: gradient, init, steps, memory; and the adapters if they are kept beside the
+    /// weights.
     async fn learn(
         &mut self,
         method: &mut dyn Method<B>,
         index: usize,
         task: &Task<'_, M::Samples>,
         previous: Option<Adapters<B>>,
-        record: &mut RunRecord,
-        observer: &mut dyn Observer,
-    ) -> Result<Option<Adapters<B>>, TrainError> {
+        sitting: &mut Sitting<'_, B::Scalar>,
+    ) -> Result<Learning<B>, TrainError> {
         let failed =
             |step| move |source| TrainError::Method { task: task.name.to_string(), step, source: Box::new(source) };
         let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
+        sitting.observer.progress(Progress::Task { task: index });
         let gradients = if method.needs_gradients() {
-            observer.progress(Progress::Gradient { task: index });
-            self.gradients(index, task).await?
+            sitting.observer.progress(Progress::Gradient { task: index });
+            match self.gradients(index, task, sitting).await? {
+                Some(gradients) => gradients,
+                None => return sitting.stopped(method).map(|_| Learning::Stopped),
+            }
         } else {
             Vec::new()
         };
@@ -269,18 +250,31 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let start =
             TaskStart { task: index, sites, blocks: self.model.blocks(), gradients, previous, seed: config.seed };
         let mut adapters = method.begin_task(b, start).map_err(failed(0))?;
-        record.trainable_parameters = adapters.trainable_parameters();
-        for warning in method.warnings() {
-            observer.progress(Progress::Warning(&warning));
-            record.warnings.push(warning);
-        }
         let mut grads = adapters.grads(b)?;
         self.model.attach(b, &mut self.work, &adapters).map_err(unfit)?;
         let mut losses = b.zeros([1, config.steps.max(1), 1])?;
         let mut order = BatchOrder::new(config.seed, index, task.train.len(), config.batch);
+        let mut first = 0;
+        let warnings = method.warnings();
+        match sitting.state.current.take() {
+            // What happened at the task's beginning is in the record.
+            Some(saved) => {
+                saved.adapters.overwrite(b, &mut adapters).map_err(StateError::from)?;
+                parts::write(b, method.parts(), &saved.parts)?;
+                let known: Vec<_> = saved.losses.iter().map(|&loss| B::Scalar::of(loss)).collect();
+                b.write(&mut losses, &known)?;
+                first = saved.step;
+                order.skip(first);
+                sitting.observer.progress(Progress::Resumed { task: index, step: first });
+            }
+            None => {
+                sitting.state.record.trainable_parameters = adapters.trainable_parameters();
+                sitting.warn(warnings);
+            }
+        }
         // Losses asked for, by the step that they are of; the device goes on meanwhile.
         let mut on_their_way: VecDeque<(usize, B::Ticket)> = VecDeque::new();
-        for step in 0..config.steps {
+        for step in first..config.steps {
             self.model.load(b, &mut self.work, task.train, order.next_batch()).map_err(unfit)?;
             self.model.forward(b, &mut self.work, Some(&adapters));
             self.model.loss(b, &mut self.work, &mut losses, step);
@@ -295,12 +289,28 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             while let Some((asked, ticket)) = on_their_way.front_mut() {
                 let Some(values) = b.try_read(ticket)? else { break };
                 let (step, loss) = (*asked, values[*asked - 1].f64());
-                observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
+                sitting.observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
                 on_their_way.pop_front();
             }
             let snapshot = is_snapshot(done, config.steps, config.snapshots);
             if snapshot || (config.audit_every > 0 && done % config.audit_every == 0) {
-                audit(b, method, &adapters, record, snapshot.then_some((index, done))).await?;
+                audit(b, method, &adapters, &mut sitting.state.record, snapshot.then_some((index, done))).await?;
+            }
+            if done < config.steps {
+                let stop = sitting.stop();
+                if stop || (sitting.saves() && config.checkpoint_every > 0 && done % config.checkpoint_every == 0) {
+                    sitting.state.current = Some(TaskState {
+                        step: done,
+                        losses: b.read(&losses).await?[..done].iter().map(|l| l.f64()).collect(),
+                        adapters: HostAdapters::read(b, &adapters).await?,
+                        parts: parts::read(b, method.parts()).await?,
+                    });
+                    sitting.save(method)?;
+                    if stop {
+                        return Ok(Learning::Stopped);
+                    }
+                    sitting.state.current = None;
+                }
             }
         }
         let losses = b.read(&losses).await?;
@@ -308,28 +318,32 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         on_their_way.clear();
         if let Some(loss) = losses.get(config.steps.wrapping_sub(1)) {
             let (step, loss) = (config.steps, loss.f64());
-            observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
+            sitting.observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
         }
+        let record = &mut sitting.state.record;
         record.losses.push(losses[..config.steps].iter().map(|l| l.f64()).collect());
         let after = method.end_task(b).map_err(failed(config.steps))?;
         for m in method.memory() {
             record.memory.push(MemoryPoint { task: index, site: m.site, k: m.k, dim: m.dim, stored: m.stored });
         }
-        Ok(match after {
+        sitting.warn(method.warnings());
+        sitting.state.learnt.push(LearntTask { adapters: HostAdapters::read(b, &adapters).await?, after });
+        Ok(Learning::Done(match after {
             After::Keep => Some(adapters),
             After::Merge => {
                 self.model.merge(b, &adapters);
                 None
             }
-        })
+        }))
     }
 
-    /// The mean loss gradient of every site over a sample of the task's training data.
+    /// The mean loss gradient of every site over a sample of the task's training data; `None` when the run should stop.
     async fn gradients(
         &mut self,
         index: usize,
         task: &Task<'_, M::Samples>,
-    ) -> Result<Vec<crate::gpm::Gradient<B::Scalar>>, TrainError> {
+        sitting: &mut Sitting<'_, B::Scalar>,
+    ) -> Result<Option<Vec<Gradient<B::Scalar>>>, TrainError> {
         let (b, config) = (self.backend, &self.config);
         let model = self.base.as_ref().unwrap_or(&self.model);
         let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
@@ -338,29 +352,36 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let mut pass = GradientPass::new(b, model.sites(), config.gradient_kind, rows, config.seed)?;
         let mut loss = b.zeros([1, 1, 1])?;
         for batch in sample.chunks(config.batch.max(1)) {
+            if sitting.stop() {
+                return Ok(None);
+            }
             model.load(b, &mut self.work, task.train, batch).map_err(unfit)?;
             model.forward(b, &mut self.work, None);
             model.loss(b, &mut self.work, &mut loss, 0);
             pass.set_weight(batch.len() as f64 / sample.len() as f64);
             model.backward(b, &mut self.work, &mut Wanted::Weights(&mut pass));
         }
-        Ok(pass.finish(b).await?)
+        Ok(Some(pass.finish(b).await?))
     }
 
+    /// Accuracies on all tasks; `None` when the run should stop.
     async fn evaluate(
         &mut self,
         tasks: &[Task<'_, M::Samples>],
         adapters: Option<&Adapters<B>>,
         task: Option<usize>,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<f64>, TrainError> {
+        sitting: &mut Sitting<'_, B::Scalar>,
+    ) -> Result<Option<Vec<f64>>, TrainError> {
         let mut row = Vec::with_capacity(tasks.len());
         for (done, measured) in tasks.iter().enumerate() {
-            observer.progress(Progress::Evaluating { task, done, total: tasks.len() });
+            if sitting.stop() {
+                return Ok(None);
+            }
+            sitting.observer.progress(Progress::Evaluating { task, done, total: tasks.len() });
             let accuracy = self.accuracy(measured.test, adapters).await;
             row.push(accuracy.map_err(|source| TrainError::Model { task: measured.name.to_string(), source })?);
         }
-        Ok(row)
+        Ok(Some(row))
     }
 
     /// Share of samples whose largest logit is their label's, in per cent, over all the labels that the head knows.
@@ -395,50 +416,9 @@ fn argmax<T: Real>(row: &[T]) -> Option<usize> {
     Some(best)
 }
 
-/// Whether one of `snapshots` evenly spaced moments, the last at the end, is after step `done`.
-fn is_snapshot(done: usize, steps: usize, snapshots: usize) -> bool {
-    snapshots > 0 && done * snapshots / steps != (done - 1) * snapshots / steps
-}
-
-/// Reads the adapters back, checks the method's constraints and, at a snapshot `(task, step)`, keeps their spectra.
-async fn audit<B: Backend>(
-    backend: &B,
-    method: &dyn Method<B>,
-    adapters: &Adapters<B>,
-    record: &mut RunRecord,
-    snapshot: Option<(usize, usize)>,
-) -> Result<(), TrainError> {
-    let factors = adapters.read(backend).await?;
-    let violation = method.violation(&factors);
-    if let Some(v) = violation {
-        record.orthonormality = record.orthonormality.max(v.orthonormality);
-        record.overlap = record.overlap.max(v.overlap);
-    }
-    let Some((task, step)) = snapshot else { return Ok(()) };
-    for f in factors {
-        let site = f.site;
-        // On the manifold all singular values are |s|; elsewhere they come from the factors.
-        let sigma: Vec<B::Scalar> = match violation {
-            Some(_) => f.spectral().singular_values(),
-            None => f.lora().singular_values()?,
-        };
-        record.spectra.push(SpectrumPoint { task, step, site, sigma: sigma.iter().map(|s| s.f64()).collect() });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn snapshots_are_as_many_as_asked_and_end_with_the_task() {
-        for (steps, snapshots) in [(150, 8), (7, 3), (5, 5), (100, 1)] {
-            let at: Vec<usize> = (1..=steps).filter(|&s| is_snapshot(s, steps, snapshots)).collect();
-            assert_eq!((at.len(), at.last()), (snapshots, Some(&steps)), "{at:?}");
-        }
-        assert_eq!((1..=3).filter(|&s| is_snapshot(s, 3, 8)).count(), 3);
-    }
 
     #[test]
     fn argmax_takes_the_first_of_equals_and_no_nan() {

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchConfig;
 use crate::demo::config::MOST_THREADS;
-use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split};
+use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split, Start};
 use crate::device::Device;
 
 /// Continual low-rank adaptation that does not forget. Without a verb: the demo.
@@ -119,6 +119,9 @@ pub struct DemoArgs {
     /// Images that accuracies are measured on.
     #[arg(long, value_enum, default_value_t)]
     pub split: Split,
+    /// Measure on the first N images of each task only: quicker, and less exact.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub test_images: Option<usize>,
     /// Learning rate of LoRA's factors instead of the default.
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub lora_rate: Option<f64>,
@@ -131,12 +134,31 @@ pub struct DemoArgs {
     /// Where to compute: cpu, gpu, gpu:N by the numbers of `eblora devices`, or a part of an adapter's name.
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
+    /// Steps between two checkpoints within a task; 0: only at the end of each. They are in DIR/checkpoints until the run
+    /// has finished.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub checkpoint_every: usize,
+    /// Go on with the run in DIR that was stopped or broke off; the settings must be the same, the device need not.
+    #[arg(long, conflicts_with = "restart")]
+    pub resume: bool,
+    /// Discard the run in DIR that was stopped or broke off, and start anew.
+    #[arg(long)]
+    pub restart: bool,
     /// No progress on standard error.
     #[arg(long, short)]
     pub quiet: bool,
 }
 
 impl DemoArgs {
+    /// What to do with checkpoints that are there already.
+    pub fn start(&self) -> Start {
+        match (self.resume, self.restart) {
+            (true, _) => Start::Resume,
+            (_, true) => Start::Restart,
+            _ => Start::Anew,
+        }
+    }
+
     /// The settings that these flags mean.
     pub fn config(&self) -> DemoConfig {
         let default = DemoConfig::default();
@@ -149,6 +171,7 @@ impl DemoArgs {
             threads: self.threads.unwrap_or(default.threads),
             gradient_at: self.gradient_at,
             split: self.split,
+            test_images: self.test_images,
             rates: Rates { lora: self.lora_rate, s: self.s_rate, relative_step: self.relative_step },
             device: self.device.clone(),
             ..default
@@ -194,14 +217,19 @@ mod tests {
     fn no_flags_mean_the_default_settings_with_or_without_the_verb() {
         assert_eq!(Cli::parse_from(["eblora"]).demo.config(), DemoConfig::default());
         let Some(Verb::Demo(args)) = Cli::parse_from(["eblora", "demo"]).verb else { panic!("no demo") };
-        assert_eq!(args.config(), DemoConfig::default());
+        assert_eq!((args.config(), args.start()), (DemoConfig::default(), Start::Anew));
+        assert_eq!(Cli::parse_from(["eblora", "--restart"]).demo.start(), Start::Restart);
+        assert!(Cli::try_parse_from(["eblora", "--restart", "--resume"]).is_err());
     }
 
     #[test]
     fn every_flag_reaches_the_settings() {
         let line = "eblora --seed 7 --methods eblora,ebo --rank 4 --epsilon 0.9 --steps 3 --threads 2 \
-                    --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2 --device gpu:1";
-        let config = Cli::parse_from(line.split_whitespace()).demo.config();
+                    --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2 --device gpu:1 \
+                    --test-images 50 --checkpoint-every 7 --resume";
+        let args = Cli::parse_from(line.split_whitespace()).demo;
+        assert_eq!((args.checkpoint_every, args.start()), (7, Start::Resume));
+        let config = args.config();
         let expected = DemoConfig {
             seed: 7,
             methods: vec![MethodName::Eblora, MethodName::Ebo],
@@ -211,6 +239,7 @@ mod tests {
             threads: 2,
             gradient_at: GradientAt::Base,
             split: Split::Validation,
+            test_images: Some(50),
             rates: Rates { lora: Some(1e-3), s: Some(2e-3), relative_step: Some(0.2) },
             device: Device::Gpu(eblora_gpu::Wanted::Index(1)),
             ..DemoConfig::default()

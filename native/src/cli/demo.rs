@@ -1,13 +1,14 @@
 //! `eblora demo`: everything that can fail early is tried before training.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use super::args::DemoArgs;
-use super::print;
+use super::{interrupt, print};
 use crate::Error;
 use crate::data::{bundled, mix};
-use crate::demo;
+use crate::demo::{self, Outcome, Saving};
 use crate::formats::atomic;
 use crate::model::vit_folder::VitFolder;
 use crate::progress;
@@ -15,7 +16,7 @@ use crate::report::html;
 use crate::report::result::DemoResult;
 use crate::report::table::{self, Style};
 
-pub fn run(args: &DemoArgs) -> Result<(), Error> {
+pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     let config = args.config();
     let folder = match &args.base {
         Some(path) => VitFolder::read(path)?,
@@ -24,11 +25,29 @@ pub fn run(args: &DemoArgs) -> Result<(), Error> {
     let tasks = mix::tasks()?;
     config.check(&tasks, &folder)?;
     atomic::prepare_folder(&args.out)?;
+    let checkpoints = demo::checkpoint_folder(&args.out);
+    let stop = interrupt::watch();
+    let saving = Saving { folder: &checkpoints, every: args.checkpoint_every, start: args.start(), stop };
     let mut sink = progress::standard(args.quiet);
-    let result = demo::run(&config, &tasks, &folder, sink.as_mut())?;
+    let outcome = demo::run_saved(&config, &tasks, &folder, &saving, sink.as_mut())?;
     drop(sink); // the bars must be gone before the table
+    let result = match outcome {
+        Outcome::Finished(result) => result,
+        Outcome::Stopped { method, task, step } => {
+            // Nobody may be listening; the exit code still tells.
+            let _ = writeln!(
+                std::io::stderr(),
+                "stopped at {method}, task {task}, step {step}; all of it is saved in {}: the same command with --resume \
+                 goes on",
+                checkpoints.display()
+            );
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        }
+    };
     atomic::write(&args.out.join("result.json"), result.to_json()?.as_bytes())?;
-    write_report(&result, &args.out)
+    write_report(&result, &args.out)?;
+    demo::clear_checkpoints(&checkpoints, &config.methods)?; // the result holds everything
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Table to standard output; page and picture into the folder.

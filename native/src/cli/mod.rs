@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod demo;
 mod devices;
+mod interrupt;
 mod report;
 
 use std::io::Write;
@@ -21,13 +22,13 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Some(Verb::Demo(args)) => demo::run(&args),
-        Some(Verb::Bench(args)) => bench::run(&args),
-        Some(Verb::Devices(args)) => devices::run(&args),
-        Some(Verb::Report(args)) => report::run(&args),
+        Some(Verb::Bench(args)) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Devices(args)) => devices::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Report(args)) => report::run(&args).map(|()| ExitCode::SUCCESS),
         None => demo::run(&cli.demo),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nobody may be listening; the exit code still tells.
             let _ = writeln!(std::io::stderr(), "error: {error}");

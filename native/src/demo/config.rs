@@ -24,6 +24,9 @@ pub enum MethodName {
 }
 
 impl MethodName {
+    /// Every method.
+    pub const ALL: [Self; 3] = [Self::LoraFt, Self::Ebo, Self::Eblora];
+
     /// The name on the command line and in `result.json`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -112,6 +115,8 @@ pub struct DemoConfig {
     pub gradient_at: GradientAt,
     /// What accuracies are measured on.
     pub split: Split,
+    /// Measure on so many images of each task at most.
+    pub test_images: Option<usize>,
     /// Learning rates other than the defaults.
     pub rates: Rates,
     /// Where to compute.
@@ -130,6 +135,7 @@ impl Default for DemoConfig {
             threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
             gradient_at: GradientAt::default(),
             split: Split::default(),
+            test_images: None,
             rates: Rates::default(),
             device: Device::default(),
         }
@@ -157,6 +163,7 @@ impl DemoConfig {
             ("rank", self.rank, usize::MAX),
             ("steps", self.steps, usize::MAX),
             ("batch", self.batch, usize::MAX),
+            ("test images", self.test_images.unwrap_or(1), usize::MAX),
             ("threads", self.threads, MOST_THREADS),
         ] {
             if !(1..=most).contains(&value) {
@@ -240,6 +247,7 @@ mod tests {
 
     #[test]
     fn names_on_the_command_line_are_those_in_results() {
+        assert_eq!(MethodName::value_variants(), MethodName::ALL);
         for method in MethodName::value_variants() {
             assert_eq!(method.to_possible_value().unwrap().get_name(), method.as_str());
         }

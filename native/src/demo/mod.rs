@@ -3,17 +3,19 @@
 pub mod config;
 mod methods;
 mod run;
+mod saved;
 
 use std::path::PathBuf;
 
 use eblora_core::metrics::MetricError;
 use eblora_core::model::ModelError;
-use eblora_core::train::TrainError;
+use eblora_core::train::{StateError, TrainError};
 use thiserror::Error;
 
 pub use config::{DemoConfig, GradientAt, MethodName, Rates, Split};
 pub use methods::method;
-pub use run::run;
+pub use run::{Outcome, run, run_saved};
+pub use saved::{Saving, Start, clear as clear_checkpoints, folder as checkpoint_folder};
 
 /// Why the demo could not run.
 #[derive(Debug, Error)]
@@ -103,6 +105,30 @@ pub enum DemoError {
         /// Why and where.
         source: Box<TrainError>,
     },
+    /// Checkpoints of a run that has not finished, and nobody said what to do with them.
+    #[error(
+        "{} holds the checkpoints of a run that did not finish (of {method}, for one): go on with it with --resume,          discard it with --restart, or choose another --out", .folder.display()
+    )]
+    Unfinished {
+        /// The folder of the checkpoints.
+        folder: PathBuf,
+        /// A method that has some.
+        method: MethodName,
+    },
+    /// The checkpoint is of another run.
+    #[error(
+        "{method}: the checkpoint can't be used: {source}; --resume needs the settings that it was made with, and \
+         --restart discards it"
+    )]
+    Foreign {
+        /// The method.
+        method: MethodName,
+        /// What differs.
+        source: StateError,
+    },
+    /// A run that nobody could ask to stop has stopped.
+    #[error("{0} has stopped")]
+    Stopped(MethodName),
     /// A measurement that makes no sense.
     #[error(transparent)]
     Metric(#[from] MetricError),

@@ -67,10 +67,31 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     sync_folder(folder).map_err(failed)
 }
 
+/// Removes temporary files of [`write`] that a process which was killed has left in `folder`.
+pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if ours && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// How temporary files are called.
+const PREFIX: &str = ".eblora-";
+const SUFFIX: &str = ".tmp";
+
 /// A new file in `folder`, removed again when dropped, with the permissions that any new file gets.
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".eblora-").suffix(".tmp");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -99,6 +120,19 @@ mod tests {
         write(&file, b"two").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"two");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".eblora-a1B2c3.tmp", "x.tmp", ".eblora-notes", "file"] {
+            fs::write(root.path().join(name), "x").unwrap();
+        }
+        remove_leftovers(root.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".eblora-notes", "file", "x.tmp"]);
+        remove_leftovers(&root.path().join("none")).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Models as they stand in files: plain data, checked, under names that do not depend on who wrote the file.
 
 pub mod vit;
+pub mod vit_checksum;
 pub mod vit_config;
 pub mod vit_folder;
 pub mod vit_names;

@@ -10,7 +10,7 @@ use eblora_core::manifold::{ManifoldError, Retraction};
 use eblora_core::method::{Eblora, EbloraConfig, LoraConfig, LoraFt, Method, MethodError, TaskStart};
 use eblora_core::model::vit::{ImageSet, Vit};
 use eblora_core::model::{ModelError, Site};
-use eblora_core::optim::{Ambient, Riemannian, RiemannianConfig};
+use eblora_core::optim::{Ambient, Part, Riemannian, RiemannianConfig};
 use eblora_core::train::{Silent, Task, TrainConfig, TrainError, Trainer};
 use faer::Mat;
 
@@ -157,6 +157,10 @@ struct Overflowing;
 impl Ambient<B> for Overflowing {
     fn increment(&mut self, _: &B, grad: &mut CpuTensor<f32>, _: f64) {
         *grad.values_mut().last_mut().expect("a stack") = f32::INFINITY;
+    }
+
+    fn parts(&mut self) -> Vec<(&'static str, Part<'_, B>)> {
+        Vec::new()
     }
 }
 

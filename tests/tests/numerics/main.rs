@@ -7,6 +7,7 @@ mod faults;
 mod geometry;
 mod ops;
 mod optim;
+mod resume;
 mod text_ops;
 mod threads;
 mod vit;
