@@ -199,14 +199,9 @@ mod tests {
         }
         let mut under = read(CONFIG, &shapes("bert.", ["gamma", "beta"]), Dtype::F32).unwrap();
         let layer = &mut under.weights.layers[0];
-        for linear in [
-            &mut layer.query,
-            &mut layer.key,
-            &mut layer.value,
-            &mut layer.output,
-            &mut layer.fc1,
-            &mut layer.fc2,
-        ] {
+        for linear in
+            [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.output, &mut layer.fc1, &mut layer.fc2]
+        {
             linear.name = linear.name.strip_prefix("bert.").unwrap().to_owned();
         }
         assert_eq!(under, plain);

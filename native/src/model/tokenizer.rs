@@ -15,7 +15,9 @@ pub const FILE: &str = "tokenizer.json";
 #[non_exhaustive]
 pub enum TokenizerError {
     /// The system refused.
-    #[error("cannot read {file}: {source}; a tokenizer.json is expected (save it with a fast tokenizer of transformers)")]
+    #[error(
+        "cannot read {file}: {source}; a tokenizer.json is expected (save it with a fast tokenizer of transformers)"
+    )]
     Read {
         /// The file.
         file: String,
