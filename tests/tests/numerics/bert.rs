@@ -230,6 +230,38 @@ fn bert_equals_its_reference_on_the_gpu() {
     embeddings(&gpu);
 }
 
+/// Batches of other lengths too: with [`Padding::Fixed`] they are the same work for the device.
+#[test]
+fn a_step_on_the_gpu_makes_nothing_and_is_one_submission() {
+    let Ok(Device::Gpu(wanted)) = "gpu".parse() else { panic!("\"gpu\" names one") };
+    let (gpu, _) = device::open(&wanted).expect("these tests need an adapter, if only a software one");
+    let options = EncoderOptions { padding: Padding::Fixed, ..EncoderOptions::new(MAX_TOKENS) };
+    let mut case = Case::new(&gpu, "labels", &options);
+    let adapters = case.adapters(0..12, None);
+    let mut grads = adapters.grads(&gpu).expect("memory");
+    let mut loss = gpu.zeros([1, 1, 1]).expect("memory");
+    let texts = texts(&case.fixture, "", Some("labels"));
+    let mut step = |batch: &[usize]| {
+        case.model.load(&gpu, &mut case.work, &texts, batch).expect("a batch");
+        case.model.forward(&gpu, &mut case.work, Some(&adapters));
+        case.model.loss(&gpu, &mut case.work, &mut loss, 0);
+        case.model.backward(&gpu, &mut case.work, &mut Wanted::Adapters(&adapters, &mut grads));
+        block_on(gpu.read(&loss)).expect("the device works")[0]
+    };
+    let first = step(&[0, 1, 3]);
+    step(&[3, 2, 4]);
+    let counted = || {
+        let c = gpu.counters();
+        ((c.buffers, c.bind_groups, c.pipelines, c.bytes), c.submissions)
+    };
+    let (made, submitted) = counted();
+    for batch in [[1, 4, 1], [2, 0, 3], [4, 2, 1]] {
+        assert_ne!(step(&batch), first);
+    }
+    assert_eq!(step(&[0, 1, 3]), first, "the same step again");
+    assert_eq!(counted(), (made, submitted + 4));
+}
+
 #[test]
 fn the_names_of_a_file_with_a_prefix_and_shards_change_nothing_else() {
     let (plain, prefixed) = (BertFolder::read(&path("bert")), BertFolder::read(&path("bert_prefixed")));

@@ -18,10 +18,11 @@ pub(super) const LINEARS: usize = 6;
 /// To which length the texts of a batch are filled up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Padding {
-    /// That of the longest one of the batch: nothing is computed in vain.
+    /// That of the longest one of the batch: nothing is computed in vain. For the CPU.
     #[default]
     Longest,
-    /// The most tokens that a text may have: every step is the same, as a GPU likes it, which then makes nothing anew.
+    /// The most tokens that a text may have. For a GPU: every step is the same, so that it makes nothing anew, and
+    /// attention weights larger than what a kernel can bind keep the rows in which they were cut.
     Fixed,
 }
 
