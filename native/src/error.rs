@@ -9,6 +9,8 @@ use crate::demo::DemoError;
 use crate::formats::atomic::WriteError;
 use crate::formats::idx::IdxError;
 use crate::formats::safetensors::SafetensorsError;
+use crate::model::bert_folder::BertError;
+use crate::model::tokenizer::TokenizerError;
 use crate::model::vit_config::ConfigError;
 use crate::model::vit_folder::VitError;
 use crate::report::result::ResultError;
@@ -26,9 +28,15 @@ pub enum Error {
     /// A model's config.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A model folder.
+    /// The folder of a vision transformer.
     #[error(transparent)]
     Vit(#[from] VitError),
+    /// The folder of a BERT encoder.
+    #[error(transparent)]
+    Bert(#[from] BertError),
+    /// A tokenizer, or a text for it.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// A file or folder to write.
     #[error(transparent)]
     Write(#[from] WriteError),

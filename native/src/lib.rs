@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`formats`] | idx and safetensors files in, files out that are whole or not at all |
-//! | [`model`] | Hugging Face ViT folders as plain data |
+//! | [`model`] | Hugging Face folders (ViT, BERT) as plain data, tokenizers |
 //! | [`data`] | images, transforms, the bundled sequence of tasks and base model |
 //! | [`demo`] | the run: settings in, result out |
 //! | [`checkpoint`] | the state of a run on disk, from which it goes on |

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fixtures import adapter, checks, gpm, manifold, metrics, ops, optim, text_ops, vit
+from fixtures import adapter, bert, checks, gpm, manifold, metrics, minilm, ops, optim, text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
@@ -19,7 +19,11 @@ BUILDERS = {
     "gpm": gpm.build,
     "adapter": adapter.build,
 }
-MODEL_BUILDERS = {"vit_cls": vit.build_class_token, "vit_mean": vit.build_mean_token}
+MODEL_BUILDERS = {
+    "vit_cls": vit.build_class_token,
+    "vit_mean": vit.build_mean_token,
+    "bert": bert.build,
+}
 
 
 def main() -> None:
@@ -38,6 +42,7 @@ def main() -> None:
         torch.manual_seed(SEED)
         shutil.rmtree(output / name, ignore_errors=True)
         build(output / name).save(output / f"{name}.safetensors")
+    minilm.build(output).save(output / "minilm.safetensors")
     (output / "metrics.json").write_text(json.dumps(metrics.build(), indent=1) + "\n")
 
 

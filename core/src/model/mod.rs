@@ -2,10 +2,14 @@
 //! passes that compute only what training needs, namely gradients through frozen weights and of the adapters, or, in the
 //! gradient pass before a task, what each adapted layer's weight gradient is made of.
 
+pub mod bert;
 mod linear;
+mod targets;
+mod upload;
 pub mod vit;
 
 pub use linear::Linear;
+pub use targets::{Targets, matches};
 
 use alloc::string::String;
 
@@ -62,6 +66,38 @@ pub enum ModelError {
         got: usize,
         /// Samples that fit.
         capacity: usize,
+    },
+    /// A token that is not in the vocabulary.
+    #[error("token {id} of sample {sample}: the model's vocabulary ends with {last}; is it another model's tokenizer?")]
+    Token {
+        /// The token.
+        id: u32,
+        /// Index of the sample.
+        sample: usize,
+        /// The largest token.
+        last: usize,
+    },
+    /// A sample of more tokens than there is room for.
+    #[error("sample {sample} has {tokens} tokens, more than the {most} of this run; truncate it or raise the limit")]
+    TooLong {
+        /// Index of the sample.
+        sample: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A sample without a token.
+    #[error("sample {sample} has no token at all")]
+    Empty {
+        /// Index of the sample.
+        sample: usize,
+    },
+    /// Adapters for layers that the model doesn't have.
+    #[error("targets: {what}")]
+    Targets {
+        /// What is not there.
+        what: String,
     },
     /// The device failed.
     #[error(transparent)]

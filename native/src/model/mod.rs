@@ -1,5 +1,8 @@
 //! Models as they stand in files: plain data, checked, under names that do not depend on who wrote the file.
 
+pub mod bert_config;
+pub mod bert_folder;
+pub mod tokenizer;
 pub mod vit;
 pub mod vit_checksum;
 pub mod vit_config;

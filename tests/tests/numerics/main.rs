@@ -3,6 +3,7 @@
 
 mod fixtures;
 
+mod bert;
 mod faults;
 mod geometry;
 mod ops;

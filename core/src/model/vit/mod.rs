@@ -14,6 +14,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::upload::tensor as upload;
 use super::{Linear, Model, ModelError, Samples, Site, Wanted};
 use crate::Real;
 use crate::adapter::Adapters;
@@ -47,15 +48,6 @@ pub struct Vit<B: Backend> {
     norm: Norm<B>,
     classifier: B::Tensor,
     classifier_bias: Option<B::Tensor>,
-}
-
-fn upload<B: Backend>(backend: &B, shape: [usize; 3], values: &[f32], name: &str) -> Result<B::Tensor, ModelError> {
-    let expected = shape.iter().product();
-    if values.len() != expected {
-        return Err(ModelError::Weight { name: name.to_string(), expected, got: values.len() });
-    }
-    let values: Vec<B::Scalar> = values.iter().map(|&x| B::Scalar::of(f64::from(x))).collect();
-    Ok(backend.upload(shape, &values)?)
 }
 
 impl<B: Backend> Vit<B> {

@@ -3,6 +3,7 @@
 
 mod apt;
 mod bare_metal;
+mod models;
 mod process;
 mod stages;
 mod suite;

@@ -2,7 +2,7 @@
 //! with the same set of targets, so that the heavy dependencies compile once.
 
 use crate::process::{built, cargo, command, output, root, run, succeeds};
-use crate::vulkan;
+use crate::{models, vulkan};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -33,6 +33,7 @@ pub fn build() -> Result<(), String> {
 
 pub fn unit() -> Result<(), String> {
     vulkan::prepare()?;
+    models::prepare()?;
     let targets = ["--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
     if succeeds(&mut cargo(&["nextest", "--version"])) {
         return run(cargo(&["nextest", "run"]).args(targets));

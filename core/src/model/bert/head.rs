@@ -1,0 +1,176 @@
+//! From a text's mean state to its logits: a linear classifier, or the nearest of frozen label texts.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::pass::{rows, rows_mut};
+use crate::Real;
+use crate::backend::{Backend, BackendError, Epilogue, Scale, View};
+use crate::model::{ModelError, upload};
+
+/// A head on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Head {
+    /// `W·f + b` with f the mean state.
+    Linear {
+        /// classes×d, row-major.
+        weight: Vec<f32>,
+        /// A value for each class.
+        bias: Option<Vec<f32>>,
+    },
+    /// `cos(f, e)/temperature` for the embedding e of each label's text, made by the base model and frozen: so all tasks
+    /// share one space of labels, and no head of a task's own hides what was forgotten.
+    Labels {
+        /// classes×d, row-major, as [`super::Encoder::embed`] makes them: of any length but 0.
+        embeddings: Vec<f32>,
+        /// Divisor of the cosines.
+        temperature: f64,
+    },
+}
+
+/// The head in device memory.
+pub(super) struct DeviceHead<B: Backend> {
+    /// classes×d: W, or the label embeddings scaled to length 1.
+    matrix: B::Tensor,
+    bias: Option<B::Tensor>,
+    /// 1/temperature of a head of labels.
+    cosine_scale: Option<f64>,
+    pub classes: usize,
+}
+
+/// What the head's passes need beside the mean states and their gradient.
+pub(super) struct HeadBuffers<B: Backend> {
+    /// Mean states scaled to length 1, batch×d, and their lengths before.
+    feature: B::Tensor,
+    norms: B::Tensor,
+    d_feature: B::Tensor,
+    /// batch×classes.
+    pub logits: B::Tensor,
+    pub d_logits: B::Tensor,
+}
+
+impl<B: Backend> HeadBuffers<B> {
+    pub(super) fn new(backend: &B, capacity: usize, d: usize, classes: usize) -> Result<Self, BackendError> {
+        let zeros = |rows, cols| backend.zeros([1, rows, cols]);
+        Ok(Self {
+            feature: zeros(capacity, d)?,
+            norms: zeros(capacity, 1)?,
+            d_feature: zeros(capacity, d)?,
+            logits: zeros(capacity, classes)?,
+            d_logits: zeros(capacity, classes)?,
+        })
+    }
+}
+
+/// Number of rows of width d.
+fn classes(values: &[f32], d: usize) -> Result<usize, ModelError> {
+    let refuse = |what: String| Err(ModelError::Config { what });
+    match values.len() {
+        0 => refuse("a head without classes".into()),
+        len if !len.is_multiple_of(d) => refuse(format!("a head of {len} values is not one of rows of {d}")),
+        len => Ok(len / d),
+    }
+}
+
+/// The rows scaled to length 1.
+fn normalized<T: Real>(embeddings: &[f32], d: usize) -> Result<Vec<T>, ModelError> {
+    let mut unit = Vec::with_capacity(embeddings.len());
+    for (label, row) in embeddings.chunks_exact(d).enumerate() {
+        let length = libm::sqrt(row.iter().map(|&x| f64::from(x) * f64::from(x)).sum());
+        if !(length.is_finite() && length > 0.0) {
+            return Err(ModelError::Config { what: format!("the embedding of label {label} has the length {length}") });
+        }
+        unit.extend(row.iter().map(|&x| T::of(f64::from(x) / length)));
+    }
+    Ok(unit)
+}
+
+impl<B: Backend> DeviceHead<B> {
+    pub(super) fn new(backend: &B, head: &Head, d: usize) -> Result<Self, ModelError> {
+        match head {
+            Head::Linear { weight, bias } => {
+                let classes = classes(weight, d)?;
+                let bias = bias.as_ref().map(|b| upload::tensor(backend, [1, 1, classes], b, "bias of the head"));
+                let matrix = upload::tensor(backend, [1, classes, d], weight, "weight of the head")?;
+                Ok(Self { matrix, bias: bias.transpose()?, cosine_scale: None, classes })
+            }
+            Head::Labels { embeddings, temperature } => {
+                if !(temperature.is_finite() && *temperature > 0.0) {
+                    let what = format!("the temperature {temperature} is not a positive number");
+                    return Err(ModelError::Config { what });
+                }
+                let classes = classes(embeddings, d)?;
+                let matrix = backend.upload([1, classes, d], &normalized(embeddings, d)?)?;
+                Ok(Self { matrix, bias: None, cosine_scale: Some(1.0 / temperature), classes })
+            }
+        }
+    }
+
+    /// Logits of the first `batch` mean states.
+    pub(super) fn forward(&self, b: &B, buffers: &mut HeadBuffers<B>, pooled: &B::Tensor, batch: usize) {
+        let (pooled, matrix) = (rows(pooled, batch), View::all(&self.matrix).t());
+        let logits = rows_mut(&mut buffers.logits, batch);
+        match self.cosine_scale {
+            None => b.matmul(logits, pooled, matrix, Epilogue::bias(self.bias.as_ref())),
+            Some(scale) => {
+                b.l2_normalize(rows_mut(&mut buffers.feature, batch), &mut buffers.norms, pooled);
+                b.matmul(logits, rows(&buffers.feature, batch), matrix, Epilogue::scaled(Scale::Value(scale)));
+            }
+        }
+    }
+
+    /// From the logits' gradient to that of the mean states.
+    pub(super) fn backward(&self, b: &B, buffers: &mut HeadBuffers<B>, d_pooled: &mut B::Tensor, batch: usize) {
+        let (d_logits, matrix) = (rows(&buffers.d_logits, batch), View::all(&self.matrix));
+        match self.cosine_scale {
+            None => b.matmul(rows_mut(d_pooled, batch), d_logits, matrix, Epilogue::default()),
+            Some(scale) => {
+                let scaled = Epilogue::scaled(Scale::Value(scale));
+                b.matmul(rows_mut(&mut buffers.d_feature, batch), d_logits, matrix, scaled);
+                let (dy, y) = (rows(&buffers.d_feature, batch), rows(&buffers.feature, batch));
+                b.l2_normalize_backward(rows_mut(d_pooled, batch), dy, y, &buffers.norms);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    fn refused(head: &Head) -> String {
+        DeviceHead::new(&Cpu::<f64>::new(), head, 3).err().expect("an error").to_string()
+    }
+
+    #[test]
+    fn heads_that_do_not_fit_are_refused() {
+        let labels = |embeddings, temperature| Head::Labels { embeddings, temperature };
+        assert!(refused(&labels(vec![1.0; 5], 1.0)).contains("rows of 3"));
+        assert!(refused(&labels(vec![], 1.0)).contains("without classes"));
+        assert!(refused(&labels(vec![1.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1.0)).contains("label 1 has the length 0"));
+        assert!(refused(&labels(vec![f32::NAN; 3], 1.0)).contains("label 0 has the length NaN"));
+        for temperature in [0.0, -0.07, f64::NAN, f64::INFINITY] {
+            assert!(refused(&labels(vec![1.0; 3], temperature)).contains("temperature"));
+        }
+        let linear = Head::Linear { weight: vec![1.0; 6], bias: Some(vec![0.0; 3]) };
+        assert!(refused(&linear).contains("bias of the head: 3 values where the configuration needs 2"));
+    }
+
+    #[test]
+    fn the_length_of_a_label_embedding_does_not_matter() {
+        let of = |factor: f32| {
+            let embeddings = [0.3, -0.4, 0.0].map(|x| factor * x).to_vec();
+            let head = Head::Labels { embeddings, temperature: 0.5 };
+            DeviceHead::new(&Cpu::<f64>::new(), &head, 3).expect("a head").matrix.values().to_vec()
+        };
+        for (got, want) in of(2.0).iter().zip([0.6, -0.8, 0.0]) {
+            // f32 literals: half a unit in their last place.
+            assert!((got - want).abs() < 1e-7);
+        }
+        assert_eq!(of(2.0), of(1.0));
+    }
+}
