@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fixtures import adapter, checks, gpm, manifold, metrics, ops, optim, text_ops, vit
+from fixtures import adapter, checks, gpm, llama, manifold, metrics, ops, optim, text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
@@ -20,6 +20,7 @@ BUILDERS = {
     "adapter": adapter.build,
 }
 MODEL_BUILDERS = {"vit_cls": vit.build_class_token, "vit_mean": vit.build_mean_token}
+MODEL_BUILDERS |= {name: llama.build for name in llama.CONFIGS}
 
 
 def main() -> None:

@@ -318,7 +318,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         Ok(match after {
             After::Keep => Some(adapters),
             After::Merge => {
-                self.model.merge(b, &adapters);
+                self.model.merge(b, &adapters).map_err(unfit)?;
                 None
             }
         })
@@ -363,36 +363,19 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         Ok(row)
     }
 
-    /// Share of samples whose largest logit is their label's, in per cent, over all the labels that the head knows.
+    /// Share of samples that the model gets right ([`Model::count_right`]), in per cent.
     ///
     /// # Errors
     /// When the samples don't fit the model, or the device fails.
     pub async fn accuracy(&mut self, samples: &M::Samples, adapters: Option<&Adapters<B>>) -> Result<f64, ModelError> {
         let b = self.backend;
         let indices: Vec<usize> = (0..samples.len()).collect();
-        let classes = self.model.classes();
         let mut right = 0_usize;
         for batch in indices.chunks(self.config.batch.max(1)) {
-            self.model.load(b, &mut self.work, samples, batch)?;
-            self.model.forward(b, &mut self.work, adapters);
-            let logits = b.read(self.model.logits(&self.work)).await?;
-            for (row, &sample) in logits.chunks(classes).zip(batch) {
-                right += usize::from(argmax(row) == Some(samples.label(sample) as usize));
-            }
+            right += self.model.count_right(b, &mut self.work, adapters, samples, batch).await?;
         }
         Ok(100.0 * right as f64 / samples.len().max(1) as f64)
     }
-}
-
-/// Index of the largest value, the first of equals; `None` where any is NaN.
-fn argmax<T: Real>(row: &[T]) -> Option<usize> {
-    let mut best = 0;
-    for (i, &x) in row.iter().enumerate() {
-        if x.partial_cmp(&row[best])? == core::cmp::Ordering::Greater {
-            best = i;
-        }
-    }
-    Some(best)
 }
 
 /// Whether one of `snapshots` evenly spaced moments, the last at the end, is after step `done`.
@@ -438,12 +421,5 @@ mod tests {
             assert_eq!((at.len(), at.last()), (snapshots, Some(&steps)), "{at:?}");
         }
         assert_eq!((1..=3).filter(|&s| is_snapshot(s, 3, 8)).count(), 3);
-    }
-
-    #[test]
-    fn argmax_takes_the_first_of_equals_and_no_nan() {
-        assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
-        assert_eq!(argmax(&[1.0, f64::NAN]), None);
-        assert_eq!(argmax(&[f64::NAN; 2]), None);
     }
 }
