@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from fixtures import adapter, checks, gpm, llama, manifold, metrics, ops, optim, text_ops, vit
+from fixtures import adapter, checks, gguf_file, gpm, llama, manifold, metrics, ops, optim
+from fixtures import text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
@@ -39,6 +40,7 @@ def main() -> None:
         torch.manual_seed(SEED)
         shutil.rmtree(output / name, ignore_errors=True)
         build(output / name).save(output / f"{name}.safetensors")
+    gguf_file.build(output / "blocks.gguf").save(output / "gguf_blocks.safetensors")
     (output / "metrics.json").write_text(json.dumps(metrics.build(), indent=1) + "\n")
 
 

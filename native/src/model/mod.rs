@@ -1,5 +1,10 @@
 //! Models as they stand in files: plain data, checked, under names that do not depend on who wrote the file.
 
+pub mod chat;
+pub mod llama;
+pub mod llama_config;
+pub mod llama_gguf;
+pub mod llama_tokenizer;
 pub mod vit;
 pub mod vit_config;
 pub mod vit_folder;

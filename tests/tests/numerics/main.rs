@@ -5,6 +5,8 @@ mod fixtures;
 
 mod faults;
 mod geometry;
+mod gguf;
+mod llama;
 mod ops;
 mod optim;
 mod text_ops;
