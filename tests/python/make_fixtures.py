@@ -40,6 +40,7 @@ def main() -> None:
         torch.manual_seed(SEED)
         shutil.rmtree(output / name, ignore_errors=True)
         build(output / name).save(output / f"{name}.safetensors")
+    gguf_file.write_llama(output / "llama_tied", output / "llama_tied.gguf")
     gguf_file.build(output / "blocks.gguf").save(output / "gguf_blocks.safetensors")
     (output / "metrics.json").write_text(json.dumps(metrics.build(), indent=1) + "\n")
 

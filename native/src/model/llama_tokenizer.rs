@@ -149,8 +149,29 @@ fn description(file: &Gguf) -> Result<Json, TokenizerError> {
         "version": "1.0",
         "added_tokens": added,
         "pre_tokenizer": split,
+        "post_processor": beginning(file, &tokens)?,
         "decoder": byte_level,
         "model": { "type": "BPE", "vocab": vocabulary, "merges": pairs },
+    }))
+}
+
+/// What puts the token of the beginning before a text, where the file asks for that.
+fn beginning(file: &Gguf, tokens: &[&str]) -> Result<Json, TokenizerError> {
+    const KEY: &str = "tokenizer.ggml.bos_token_id";
+    if !file.flag("tokenizer.ggml.add_bos_token", false)? {
+        return Ok(Json::Null);
+    }
+    let id = file.count(KEY, None)?;
+    let Some(&token) = tokens.get(id) else {
+        return Err(wrong(file, KEY, &format!("{id}, but there are {} tokens", tokens.len())));
+    };
+    let special = json!({ "SpecialToken": { "id": token, "type_id": 0 } });
+    let text = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
+    Ok(json!({
+        "type": "TemplateProcessing",
+        "single": [special, text("A")],
+        "pair": [special, text("A"), text("B")],
+        "special_tokens": { token: { "id": token, "ids": [id], "tokens": [token] } },
     }))
 }
 

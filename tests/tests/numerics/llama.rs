@@ -325,6 +325,7 @@ fn sequences_that_do_not_fit_are_refused() {
     assert_eq!(refused(&[1, 60, 2], 1), "sequence 0: token 1 is 60, but the model knows 0 to 59");
     let five = model.load(cpu, work, samples, &[0, 1, 2, 3, 0, 1]);
     assert_eq!(five, Err(ModelError::Batch { got: 6, capacity: 5 }));
+    assert!(model.load(cpu, work, samples, &[]).is_err(), "nothing to compute");
     assert!(model.decoder(cpu, 1, 65).is_err(), "64 positions");
     assert!(model.decoder(cpu, 5, 4).is_err(), "a part larger than the whole");
     let mut decoder = model.decoder(cpu, 2, 4).expect("memory");

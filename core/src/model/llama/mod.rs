@@ -238,6 +238,9 @@ impl<B: Backend> Model<B> for Llama<B> {
         if batch.len() > work.capacity {
             return Err(ModelError::Batch { got: batch.len(), capacity: work.capacity });
         }
+        if batch.is_empty() {
+            return Err(ModelError::Config { what: "a batch without samples".into() });
+        }
         let longest = batch.iter().map(|&sample| samples.tokens(sample).len()).max().unwrap_or(0);
         work.staged_labels.clear();
         work.runs.clear();

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::Window;
 use crate::model::{ModelError, Samples};
 
 /// Which number ranks candidate answers.
@@ -125,11 +126,15 @@ impl TokenSet {
         &self.tokens(i)[..first]
     }
 
-    /// The most tokens of a sequence, and the most of an answer: the window that holds all.
-    pub fn window(&self) -> super::Window {
+    /// The window that holds every sequence, and every choice after every prompt.
+    pub fn window(&self) -> Window {
         let most = |count: &dyn Fn(usize) -> usize| (0..self.ends.len()).map(count).max().unwrap_or(0);
+        let tokens = most(&|i| self.tokens(i).len());
         let answer = most(&|i| self.answer(i).iter().filter(|&&a| a).count());
-        super::Window { tokens: most(&|i| self.tokens(i).len()), answer }
+        match self.choices.as_ref().and_then(|choices| choices.answers.iter().map(Vec::len).max()) {
+            Some(longest) => Window { tokens: most(&|i| self.prompt(i).len()) + longest, answer: longest },
+            None => Window { tokens, answer },
+        }
     }
 }
 
@@ -155,7 +160,7 @@ mod tests {
         set.push_pair(&[4], &[5, 6]).unwrap();
         assert_eq!((set.len(), set.tokens(0), set.tokens(1)), (2, &[1, 2, 3][..], &[4, 5, 6][..]));
         assert_eq!((set.answer(1), set.prompt(0), set.prompt(1)), (&[false, true, true][..], &[1][..], &[4][..]));
-        assert_eq!(set.window(), super::super::Window { tokens: 3, answer: 2 });
+        assert_eq!(set.window(), Window { tokens: 3, answer: 2 });
     }
 
     #[test]
@@ -178,8 +183,10 @@ mod tests {
         let mut set = TokenSet::with_choices(choices(vec![vec![7], vec![8, 9]])).unwrap();
         set.push_pair(&[1, 2], &[8, 9]).unwrap();
         assert_eq!(set.label(0), 1);
+        set.push_pair(&[1, 2, 3], &[7]).unwrap();
+        assert_eq!(set.window(), Window { tokens: 5, answer: 2 }, "the longest choice after the longest prompt");
         assert!(set.push_pair(&[1, 2], &[8]).is_err());
         assert!(set.push(&[1, 8, 9], &[false, true, false]).is_err(), "a part of a choice");
-        assert_eq!(set.len(), 1);
+        assert_eq!(set.len(), 2);
     }
 }
