@@ -212,7 +212,7 @@ mod tests {
         let cpu = Cpu::<f32>::new();
         for values in [HostValues::F32(vec![0.0; 3]), HostValues::Bf16(vec![0; 3])] {
             let Err(error) = Frozen::upload(&cpu, &values, 2, 2, "w") else { panic!("3 values are no 2×2") };
-            assert_eq!(alloc::string::ToString::to_string(&error), "w: 3 values where the configuration needs 4");
+            assert_eq!(alloc::format!("{error}"), "w: 3 values where the configuration needs 4");
         }
     }
 }
