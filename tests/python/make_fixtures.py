@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from fixtures import adapter, bert, checks, gpm, manifold, metrics, minilm, ops, optim, text_ops, vit
+from fixtures import adapter, bert, checks, gguf_file, gpm, llama, manifold, metrics, minilm
+from fixtures import ops, optim, text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
@@ -24,6 +25,7 @@ MODEL_BUILDERS = {
     "vit_mean": vit.build_mean_token,
     "bert": bert.build,
 }
+MODEL_BUILDERS |= {name: llama.build for name in llama.CONFIGS}
 
 
 def main() -> None:
@@ -43,6 +45,8 @@ def main() -> None:
         shutil.rmtree(output / name, ignore_errors=True)
         build(output / name).save(output / f"{name}.safetensors")
     minilm.build(output).save(output / "minilm.safetensors")
+    gguf_file.write_llama(output / "llama_tied", output / "llama_tied.gguf")
+    gguf_file.build(output / "blocks.gguf").save(output / "gguf_blocks.safetensors")
     (output / "metrics.json").write_text(json.dumps(metrics.build(), indent=1) + "\n")
 
 

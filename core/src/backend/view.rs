@@ -57,6 +57,15 @@ impl<'a, X: Shaped> View<'a, X> {
         Self { rows, ..self }
     }
 
+    /// The `rows` rows from `first` on.
+    ///
+    /// # Panics
+    /// If there are fewer, or the view is transposed.
+    pub fn rows(self, first: usize, rows: usize) -> Self {
+        assert!(!self.transposed && first + rows <= self.rows, "view: {rows} rows from {first} of {}", self.rows);
+        Self { rows, offset: self.offset + first * self.stride, ..self }
+    }
+
     /// Every `step`-th of the rows, from the first: `rows` of them.
     ///
     /// # Panics
@@ -103,6 +112,17 @@ impl<'a, X: Shaped> ViewMut<'a, X> {
         Self { tensor, offset, rows, cols, stride }
     }
 
+    /// The same view for a shorter time.
+    pub fn reborrow(&mut self) -> ViewMut<'_, X> {
+        ViewMut {
+            tensor: &mut *self.tensor,
+            offset: self.offset,
+            rows: self.rows,
+            cols: self.cols,
+            stride: self.stride,
+        }
+    }
+
     /// The first `rows` rows.
     ///
     /// # Panics
@@ -110,6 +130,15 @@ impl<'a, X: Shaped> ViewMut<'a, X> {
     pub fn top(self, rows: usize) -> Self {
         assert!(rows <= self.rows, "view: {rows} rows of {}", self.rows);
         Self { rows, ..self }
+    }
+
+    /// The `rows` rows from `first` on.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn rows(self, first: usize, rows: usize) -> Self {
+        assert!(first + rows <= self.rows, "view: {rows} rows from {first} of {}", self.rows);
+        Self { rows, offset: self.offset + first * self.stride, ..self }
     }
 
     /// Every `step`-th of the rows, from the first: `rows` of them.

@@ -1,53 +1,51 @@
 //! A frozen linear layer `y = x·Wᵀ + b` with an optional adapter `s·(x·V)·Uᵀ` beside it.
 
 use super::Wanted;
+use super::frozen::{Frozen, packed, packed_mut};
 use crate::adapter::{Adapters, stack::Slot};
-use crate::backend::{Backend, Epilogue, Scale, View, ViewMut};
+use crate::backend::{Backend, BackendError, Epilogue, View, ViewMut};
 
 /// A frozen weight (out×in) with an optional bias, at one of the model's sites.
 pub struct Linear<B: Backend> {
-    /// W, \[1, out, in\].
-    pub weight: B::Tensor,
+    /// W, out×in.
+    pub weight: Frozen<B>,
     /// b, \[1, 1, out\].
     pub bias: Option<B::Tensor>,
     /// Index among the model's sites.
     pub site: usize,
 }
 
-/// `tensor` as a packed rows×cols matrix, whatever larger matrix it was allocated for.
-fn packed<X>(tensor: &X, rows: usize, cols: usize) -> View<'_, X> {
-    View { tensor, offset: 0, rows, cols, stride: cols, transposed: false }
-}
-
-fn packed_mut<X>(tensor: &mut X, rows: usize, cols: usize) -> ViewMut<'_, X> {
-    ViewMut { tensor, offset: 0, rows, cols, stride: cols }
-}
-
-/// The buffers of one layer's adapter: `z = x·V` (kept from the forward pass) and its gradient, n×r each.
+/// The buffers of one layer's adapter: `z = x·V` (kept from the forward pass) and its gradient, n×r each, or wide enough
+/// for the [`Frozen::merged_rank`] where that is more.
 pub(super) struct Inner<'a, X> {
     pub z: &'a mut X,
     pub dz: &'a mut X,
 }
 
 impl<B: Backend> Linear<B> {
+    /// Columns that this layer's z and dz need.
+    pub(super) fn inner_width(&self, adapters: Option<&Adapters<B>>) -> usize {
+        let rank = adapters.and_then(|a| a.slot(self.site)).map_or(0, |slot| slot.rank);
+        rank.max(self.weight.merged_rank())
+    }
+
     /// `y = x·Wᵀ + b + s·(x·V)·Uᵀ`, or `y += …`; x is n×in, y is n×out, z (n×r) keeps `x·V`.
     pub(super) fn forward(
         &self,
         backend: &B,
-        y: ViewMut<'_, B::Tensor>,
+        mut y: ViewMut<'_, B::Tensor>,
         x: View<'_, B::Tensor>,
         accumulate: bool,
         adapters: Option<&Adapters<B>>,
         z: &mut B::Tensor,
     ) {
-        let ViewMut { tensor, offset, rows, cols, stride } = y;
-        let weight = View::all(&self.weight).t();
-        let epilogue = Epilogue { scale: Scale::Value(1.0), bias: self.bias.as_ref(), accumulate };
-        backend.matmul(ViewMut { tensor: &mut *tensor, offset, rows, cols, stride }, x, weight, epilogue);
+        let epilogue = Epilogue { accumulate, ..Epilogue::bias(self.bias.as_ref()) };
+        let rows = y.rows;
+        // z is scratch until the adapter, last, leaves its product there.
+        self.weight.product(backend, y.reborrow(), x, epilogue, z);
         if let Some(slot) = adapters.and_then(|a| a.slot(self.site)) {
             let (u, v) = factors(&slot);
             backend.matmul(packed_mut(z, rows, slot.rank), x, v, Epilogue::default());
-            let y = ViewMut { tensor, offset, rows, cols, stride };
             backend.matmul(y, packed(z, rows, slot.rank), u.t(), Epilogue::add(slot.scale()));
         }
     }
@@ -79,25 +77,28 @@ impl<B: Backend> Linear<B> {
                     backend.matmul(ViewMut::item(&mut grads.u, slot.item), dy.t(), z, scaled);
                     let scaled = Epilogue::scaled(slot.scale());
                     backend.matmul(ViewMut::item(&mut grads.v, slot.item), x.t(), dz, scaled);
-                    adapter = Some((dz, v, slot.scale()));
+                    adapter = Some((slot.rank, v, slot.scale()));
                 }
             }
             Wanted::Weights(sink) => sink.collect(backend, self.site, dy, x),
         }
-        let Some((ViewMut { tensor, offset, rows, cols, stride }, accumulate)) = dx else { return };
-        let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        let out = ViewMut { tensor: &mut *tensor, offset, rows, cols, stride };
-        backend.matmul(out, dy, View::all(&self.weight), epilogue);
-        if let Some((dz, v, scale)) = adapter {
-            backend.matmul(ViewMut { tensor, offset, rows, cols, stride }, dz, v.t(), Epilogue::add(scale));
+        let Some((mut dx, accumulate)) = dx else { return };
+        self.weight.product_back(backend, dx.reborrow(), dy, accumulate);
+        if let Some((rank, v, scale)) = adapter {
+            backend.matmul(dx.reborrow(), packed(&*inner.dz, rows, rank), v.t(), Epilogue::add(scale));
         }
+        // dz is free as scratch now.
+        self.weight.correct_back(backend, dx, dy, inner.dz);
     }
 
     /// `W += s·U·Vᵀ` where the site has an adapter.
-    pub(super) fn merge(&mut self, backend: &B, adapters: &Adapters<B>) {
-        if let Some(slot) = adapters.slot(self.site) {
-            let (u, v) = factors(&slot);
-            backend.matmul(ViewMut::all(&mut self.weight), u, v.t(), Epilogue::add(slot.scale()));
+    ///
+    /// # Errors
+    /// When W keeps its stored bits, and the device has no room for the correction beside them.
+    pub(super) fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), BackendError> {
+        match adapters.slot(self.site) {
+            Some(slot) => self.weight.merge(backend, &slot),
+            None => Ok(()),
         }
     }
 }
@@ -105,4 +106,113 @@ impl<B: Backend> Linear<B> {
 /// U (out×r) and V (in×r) of an adapter.
 fn factors<'a, B: Backend>(slot: &Slot<'a, B>) -> (View<'a, B::Tensor>, View<'a, B::Tensor>) {
     (View::item(&slot.stack.u, slot.item), View::item(&slot.stack.v, slot.item))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Real;
+    use crate::adapter::HostFactors;
+    use crate::backend::Cpu;
+    use crate::linalg::random_orthonormal;
+    use crate::model::HostValues;
+    use crate::random::Random;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    const OUT: usize = 7;
+    const INP: usize = 5;
+    const ROWS: usize = 4;
+
+    /// Numbers in −1 … 1 that bf16 and f16 hold exactly, and their bf16 bits.
+    fn exact(count: usize) -> (Vec<f32>, Vec<u16>) {
+        let values: Vec<f32> = (0..count).map(|i| ((i * 37 + 11) % 128) as f32 / 64.0 - 1.0).collect();
+        let bits = values.iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+        (values, bits)
+    }
+
+    fn linear<T: Real>(cpu: &Cpu<T>, values: &HostValues) -> Linear<Cpu<T>> {
+        let bias: Vec<T> = (0..OUT).map(|i| T::of(i as f64 / 8.0)).collect();
+        let weight = Frozen::upload(cpu, values, OUT, INP, "w").unwrap();
+        Linear { weight, bias: Some(cpu.upload([1, 1, OUT], &bias).unwrap()), site: 0 }
+    }
+
+    fn adapters<T: Real>(cpu: &Cpu<T>, rank: usize, task: u64) -> Adapters<Cpu<T>> {
+        let mut rng = Random::new(task, "linear");
+        let (u, v) =
+            (random_orthonormal(OUT, rank, &mut rng).unwrap(), random_orthonormal(INP, rank, &mut rng).unwrap());
+        Adapters::upload(cpu, &[HostFactors { site: 0, u, v, s: T::of(0.5 + task as f64) }], 1, None).unwrap()
+    }
+
+    /// Output, input gradient and adapter gradients of a layer into which two tasks were merged, with a third beside it.
+    fn pass<T: Real>(values: &HostValues) -> Vec<Vec<T>> {
+        let cpu = Cpu::<T>::new();
+        let mut linear = linear(&cpu, values);
+        for (task, rank) in [(0, 2), (1, 3)] {
+            linear.merge(&cpu, &adapters(&cpu, rank, task)).unwrap();
+        }
+        let third = adapters(&cpu, 2, 2);
+        let width = linear.inner_width(Some(&third));
+        assert_eq!(width, if matches!(values, HostValues::F32(_)) { 2 } else { 5 });
+        let some =
+            |count: usize, by: usize| (0..count).map(|i| T::of((i * by % 23) as f64 / 10.0 - 1.0)).collect::<Vec<T>>();
+        let x = cpu.upload([1, ROWS, INP], &some(ROWS * INP, 7)).unwrap();
+        let dy = cpu.upload([1, ROWS, OUT], &some(ROWS * OUT, 5)).unwrap();
+        let [mut y, mut dx] = [OUT, INP].map(|cols| cpu.upload([1, ROWS, cols], &some(ROWS * cols, 3)).unwrap());
+        let [mut z, mut dz] = [(); 2].map(|()| cpu.zeros([1, ROWS, width]).unwrap());
+        linear.forward(&cpu, ViewMut::all(&mut y), View::all(&x), true, Some(&third), &mut z);
+        let mut grads = third.grads(&cpu).unwrap();
+        let wanted = &mut Wanted::Adapters(&third, &mut grads);
+        let inner = Inner { z: &mut z, dz: &mut dz };
+        linear.backward(&cpu, Some((ViewMut::all(&mut dx), true)), View::all(&dy), View::all(&x), wanted, inner);
+        let of = |t: &crate::backend::cpu::CpuTensor<T>| t.values().to_vec();
+        let stack = &grads.stacks[0];
+        vec![of(&y), of(&dx), of(&stack.u), of(&stack.v), of(stack.s.as_ref().unwrap())]
+    }
+
+    /// A sum of 17 products of numbers up to about 4, in two orders: 17·4·ε, and as much for what comes before it.
+    fn both_paths_agree<T: Real>() {
+        let (values, bits) = exact(OUT * INP);
+        let bound = 2.0 * 17.0 * 4.0 * T::EPS.f64();
+        let f16 = HostValues::F16(values.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect());
+        let full = pass::<T>(&HostValues::F32(values));
+        for stored in [HostValues::Bf16(bits), f16] {
+            for (full, stored) in full.iter().zip(&pass::<T>(&stored)) {
+                assert_eq!(full.len(), stored.len());
+                for (a, b) in full.iter().zip(stored) {
+                    assert!((a.f64() - b.f64()).abs() <= bound, "{a} merged in place, {b} beside the stored bits");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn merges_beside_stored_bits_do_what_merges_in_place_do() {
+        both_paths_agree::<f64>();
+        both_paths_agree::<f32>();
+    }
+
+    #[test]
+    fn merges_in_place_add_the_update() {
+        let (values, _) = exact(OUT * INP);
+        let cpu = Cpu::<f64>::new();
+        let (mut linear, update) = (linear(&cpu, &HostValues::F32(values.clone())), adapters(&cpu, 2, 3));
+        linear.merge(&cpu, &update).unwrap();
+        let delta = pollster::block_on(update.read(&cpu)).unwrap().remove(0).spectral();
+        let Frozen::Full(weight) = &linear.weight else { panic!("f32 weights stay full") };
+        for (i, (&got, &was)) in weight.values().iter().zip(&values).enumerate() {
+            let (row, col) = (i / INP, i % INP);
+            let sum: f64 = (0..2).map(|k| delta.u[(row, k)] * delta.v[(col, k)]).sum();
+            assert!((got - f64::from(was) - delta.s * sum).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn a_matrix_of_another_size_is_named() {
+        let cpu = Cpu::<f32>::new();
+        for values in [HostValues::F32(vec![0.0; 3]), HostValues::Bf16(vec![0; 3])] {
+            let Err(error) = Frozen::upload(&cpu, &values, 2, 2, "w") else { panic!("3 values are no 2×2") };
+            assert_eq!(alloc::format!("{error}"), "w: 3 values where the configuration needs 4");
+        }
+    }
 }

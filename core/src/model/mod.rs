@@ -3,16 +3,21 @@
 //! gradient pass before a task, what each adapted layer's weight gradient is made of.
 
 pub mod bert;
+mod frozen;
 mod linear;
+pub mod llama;
 mod targets;
 mod upload;
 pub mod vit;
 
+pub use frozen::{Correction, Frozen, HostValues};
 pub use linear::Linear;
 pub use targets::{Targets, matches};
 
 use alloc::string::String;
+use core::future::Future;
 
+use crate::Real;
 use crate::adapter::{AdapterGrads, Adapters};
 use crate::backend::{Backend, BackendError, View};
 
@@ -99,6 +104,14 @@ pub enum ModelError {
         /// What is not there.
         what: String,
     },
+    /// A sequence of tokens that can't be learnt from or continued.
+    #[error("sequence {sample}: {what}")]
+    Sequence {
+        /// Index of the sample.
+        sample: usize,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The device failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -128,7 +141,7 @@ impl<B: Backend> Wanted<'_, B> {
     }
 }
 
-/// A classifier with adaptable linear layers, over samples of type [`Model::Samples`].
+/// A classifier, or a language model, with adaptable linear layers, over samples of type [`Model::Samples`].
 ///
 /// The order of a training step: [`Model::load`], [`Model::forward`], [`Model::loss`], [`Model::backward`].
 pub trait Model<B: Backend> {
@@ -174,8 +187,43 @@ pub trait Model<B: Backend> {
     fn logits<'w>(&self, work: &'w Self::Workspace) -> &'w B::Tensor;
     /// Width of the logits.
     fn classes(&self) -> usize;
-    /// Adds `s·U·Vᵀ` of every adapter to its weight.
-    fn merge(&mut self, backend: &B, adapters: &Adapters<B>);
+    /// Adds `s·U·Vᵀ` of every adapter to its weight, or to the correction beside weights that keep their stored bits.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError>;
+    /// How many of these samples, no more than a batch, the model gets right. By default those whose largest logit is
+    /// that of their label.
+    ///
+    /// # Errors
+    /// When the samples don't fit the model, or the device fails.
+    fn count_right(
+        &self,
+        backend: &B,
+        work: &mut Self::Workspace,
+        adapters: Option<&Adapters<B>>,
+        samples: &Self::Samples,
+        batch: &[usize],
+    ) -> impl Future<Output = Result<usize, ModelError>> {
+        async move {
+            self.load(backend, work, samples, batch)?;
+            self.forward(backend, work, adapters);
+            let logits = backend.read(self.logits(work)).await?;
+            let rows = logits.chunks(self.classes()).zip(batch);
+            Ok(rows.filter(|(row, sample)| argmax(row) == Some(samples.label(**sample) as usize)).count())
+        }
+    }
+}
+
+/// Index of the largest value, the first of equals; `None` where any is NaN.
+pub(crate) fn argmax<T: Real>(row: &[T]) -> Option<usize> {
+    let mut best = 0;
+    for (i, &x) in row.iter().enumerate() {
+        if x.partial_cmp(&row[best])? == core::cmp::Ordering::Greater {
+            best = i;
+        }
+    }
+    Some(best)
 }
 
 /// Labelled samples: what the trainer needs to know of any data set.
@@ -188,4 +236,16 @@ pub trait Samples {
     }
     /// Class of sample `i`.
     fn label(&self, i: usize) -> u32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::argmax;
+
+    #[test]
+    fn argmax_takes_the_first_of_equals_and_no_nan() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(argmax(&[1.0, f64::NAN]), None);
+        assert_eq!(argmax(&[f64::NAN; 2]), None);
+    }
 }

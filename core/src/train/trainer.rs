@@ -204,11 +204,12 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     ) -> Result<Option<Adapters<B>>, TrainError> {
         let (b, sites) = (self.backend, self.model.sites().len());
         let mut kept = None;
-        for task in &sitting.state.learnt {
+        for (index, task) in sitting.state.learnt.iter().enumerate() {
             match task.after {
                 After::Merge => {
                     let adapters = task.adapters.upload(b, sites)?;
-                    self.model.merge(b, &adapters);
+                    let unfit = |source| TrainError::Model { task: (index + 1).to_string(), source };
+                    self.model.merge(b, &adapters).map_err(unfit)?;
                     kept = None;
                 }
                 After::Keep => kept = Some(&task.adapters),
@@ -331,7 +332,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         Ok(Learning::Done(match after {
             After::Keep => Some(adapters),
             After::Merge => {
-                self.model.merge(b, &adapters);
+                self.model.merge(b, &adapters).map_err(unfit)?;
                 None
             }
         }))
@@ -384,46 +385,17 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         Ok(Some(row))
     }
 
-    /// Share of samples whose largest logit is their label's, in per cent, over all the labels that the head knows.
+    /// Share of samples that the model gets right ([`Model::count_right`]), in per cent.
     ///
     /// # Errors
     /// When the samples don't fit the model, or the device fails.
     pub async fn accuracy(&mut self, samples: &M::Samples, adapters: Option<&Adapters<B>>) -> Result<f64, ModelError> {
         let b = self.backend;
         let indices: Vec<usize> = (0..samples.len()).collect();
-        let classes = self.model.classes();
         let mut right = 0_usize;
         for batch in indices.chunks(self.config.batch.max(1)) {
-            self.model.load(b, &mut self.work, samples, batch)?;
-            self.model.forward(b, &mut self.work, adapters);
-            let logits = b.read(self.model.logits(&self.work)).await?;
-            for (row, &sample) in logits.chunks(classes).zip(batch) {
-                right += usize::from(argmax(row) == Some(samples.label(sample) as usize));
-            }
+            right += self.model.count_right(b, &mut self.work, adapters, samples, batch).await?;
         }
         Ok(100.0 * right as f64 / samples.len().max(1) as f64)
-    }
-}
-
-/// Index of the largest value, the first of equals; `None` where any is NaN.
-fn argmax<T: Real>(row: &[T]) -> Option<usize> {
-    let mut best = 0;
-    for (i, &x) in row.iter().enumerate() {
-        if x.partial_cmp(&row[best])? == core::cmp::Ordering::Greater {
-            best = i;
-        }
-    }
-    Some(best)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn argmax_takes_the_first_of_equals_and_no_nan() {
-        assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
-        assert_eq!(argmax(&[1.0, f64::NAN]), None);
-        assert_eq!(argmax(&[f64::NAN; 2]), None);
     }
 }

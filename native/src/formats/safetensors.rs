@@ -1,11 +1,13 @@
 //! Named tensors from a safetensors file, or from a Hugging Face folder with one file or several shards.
 //!
-//! Floating-point tensors (F32, F64, F16, BF16) become f32. A tensor of another type does no harm until it is asked for.
+//! Floating-point tensors (F32, F64, F16, BF16) become f32, or stay in 16 bits for those who ask. A tensor of another type
+//! does no harm until it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use eblora_core::model::HostValues;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::Deserialize;
@@ -140,7 +142,7 @@ pub struct Tensors {
 
 #[derive(Clone, Debug)]
 enum Entry {
-    Float(HostTensor),
+    Float(Vec<usize>, HostValues),
     Other(Dtype),
 }
 
@@ -211,63 +213,89 @@ impl Tensors {
     /// The shape of a floating-point tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         match self.entries.get(name)? {
-            Entry::Float(tensor) => Some(&tensor.shape),
+            Entry::Float(shape, _) => Some(shape),
             Entry::Other(_) => None,
         }
     }
 
-    /// Takes the tensor out, after checking that its values are finite.
+    /// Takes the tensor out in f32, after checking that its values are finite.
     pub fn take(&mut self, name: &str) -> Result<HostTensor, SafetensorsError> {
-        let (file, tensor) = (|| self.source.clone(), || name.to_owned());
-        let Some(entry) = self.entries.remove(name) else {
-            return Err(SafetensorsError::Missing { file: file(), tensor: tensor() });
-        };
-        let found = match entry {
-            Entry::Float(found) => found,
-            Entry::Other(dtype) => {
-                return Err(SafetensorsError::Dtype { file: file(), tensor: tensor(), dtype: dtype.to_string() });
-            }
-        };
-        match found.data.iter().position(|v| !v.is_finite()) {
-            None => Ok(found),
-            Some(index) => {
-                let value = found.data[index];
-                Err(SafetensorsError::NonFinite { file: file(), tensor: tensor(), index, value })
-            }
-        }
+        let (shape, values) = self.take_stored(name)?;
+        Ok(HostTensor { shape, data: widened(values) })
     }
 
     /// Takes the tensor out, after checking shape and values.
     pub fn take_shaped(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, SafetensorsError> {
-        let found = self.take(name)?;
-        if found.shape == shape {
-            return Ok(found.data);
+        Ok(widened(self.take_stored_shaped(name, shape)?))
+    }
+
+    /// The same, but 16-bit values stay as they are stored.
+    pub fn take_stored_shaped(&mut self, name: &str, shape: &[usize]) -> Result<HostValues, SafetensorsError> {
+        let (found, values) = self.take_stored(name)?;
+        if found == shape {
+            return Ok(values);
         }
         Err(SafetensorsError::Shape {
             file: self.source.clone(),
             tensor: name.to_owned(),
             expected: shape.to_vec(),
-            found: found.shape,
+            found,
         })
+    }
+
+    fn take_stored(&mut self, name: &str) -> Result<(Vec<usize>, HostValues), SafetensorsError> {
+        let (file, tensor) = (|| self.source.clone(), || name.to_owned());
+        let Some(entry) = self.entries.remove(name) else {
+            return Err(SafetensorsError::Missing { file: file(), tensor: tensor() });
+        };
+        let (shape, values) = match entry {
+            Entry::Float(shape, values) => (shape, values),
+            Entry::Other(dtype) => {
+                return Err(SafetensorsError::Dtype { file: file(), tensor: tensor(), dtype: dtype.to_string() });
+            }
+        };
+        match first_not_finite(&values) {
+            None => Ok((shape, values)),
+            Some((index, value)) => Err(SafetensorsError::NonFinite { file: file(), tensor: tensor(), index, value }),
+        }
+    }
+}
+
+/// The values in f32.
+pub(super) fn widened(values: HostValues) -> Vec<f32> {
+    match values {
+        HostValues::F32(values) => values,
+        HostValues::F16(bits) => bits.iter().map(|&b| f16::from_bits(b).to_f32()).collect(),
+        HostValues::Bf16(bits) => bits.iter().map(|&b| bf16::from_bits(b).to_f32()).collect(),
+    }
+}
+
+/// The first value that is a NaN or an infinity.
+pub(super) fn first_not_finite(values: &HostValues) -> Option<(usize, f32)> {
+    let bad = |(_, value): &(usize, f32)| !value.is_finite();
+    match values {
+        HostValues::F32(values) => values.iter().copied().enumerate().find(bad),
+        HostValues::F16(bits) => bits.iter().map(|&b| f16::from_bits(b).to_f32()).enumerate().find(bad),
+        HostValues::Bf16(bits) => bits.iter().map(|&b| bf16::from_bits(b).to_f32()).enumerate().find(bad),
     }
 }
 
 impl Entry {
     fn of(view: &TensorView<'_>) -> Self {
         let bytes = view.data();
-        let data = match view.dtype() {
-            Dtype::F32 => elements(bytes, f32::from_le_bytes),
-            Dtype::F64 => elements(bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::F16 => elements(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => elements(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        let values = match view.dtype() {
+            Dtype::F32 => HostValues::F32(elements(bytes, f32::from_le_bytes)),
+            Dtype::F64 => HostValues::F32(elements(bytes, |b| f64::from_le_bytes(b) as f32)),
+            Dtype::F16 => HostValues::F16(elements(bytes, u16::from_le_bytes)),
+            Dtype::BF16 => HostValues::Bf16(elements(bytes, u16::from_le_bytes)),
             other => return Self::Other(other),
         };
-        Self::Float(HostTensor { shape: view.shape().to_vec(), data })
+        Self::Float(view.shape().to_vec(), values)
     }
 }
 
 /// Little-endian elements of `N` bytes; the parser has checked that the length fits the shape.
-fn elements<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+fn elements<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect()
 }
 
@@ -361,7 +389,13 @@ mod tests {
         ]);
         let mut tensors = Tensors::from_bytes(&bytes, "f").unwrap();
         for name in ["a", "b", "c", "d"] {
-            assert_eq!(tensors.take_shaped(name, &[3]).unwrap(), values, "{name}");
+            assert_eq!(tensors.clone().take_shaped(name, &[3]).unwrap(), values, "{name}");
+        }
+        let f16s = HostValues::F16(values.map(|v| f16::from_f32(v).to_bits()).to_vec());
+        let bf16s = HostValues::Bf16(values.map(|v| bf16::from_f32(v).to_bits()).to_vec());
+        let f32s = HostValues::F32(values.to_vec());
+        for (name, want) in [("a", &f32s), ("b", &f32s), ("c", &f16s), ("d", &bf16s)] {
+            assert_eq!(&tensors.take_stored_shaped(name, &[3]).unwrap(), want, "{name}");
         }
         assert!(matches!(tensors.take("a"), Err(SafetensorsError::Missing { .. })), "taken once");
     }

@@ -2,6 +2,11 @@
 
 pub mod bert_config;
 pub mod bert_folder;
+pub mod chat;
+pub mod llama;
+pub mod llama_config;
+pub mod llama_gguf;
+pub mod llama_tokenizer;
 pub mod tokenizer;
 pub mod vit;
 pub mod vit_checksum;

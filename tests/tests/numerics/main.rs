@@ -6,6 +6,8 @@ mod fixtures;
 mod bert;
 mod faults;
 mod geometry;
+mod gguf;
+mod llama;
 mod ops;
 mod optim;
 mod resume;

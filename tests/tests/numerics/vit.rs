@@ -151,7 +151,7 @@ fn whole_model<T: Real>() {
             }
         }
         // Merged, the adapters say the same.
-        case.model.merge(&case.cpu, &adapters);
+        case.model.merge(&case.cpu, &adapters).expect("memory");
         let merged = case.forward(None);
         check.tensor("merged logits", &merged.logits, &case.fixture.get("adapted.logits").values, bound);
     }
@@ -179,7 +179,7 @@ fn adapters_on_some_sites_have_the_gradients_of_the_full_run() {
             let (merged, trained): (Vec<_>, Vec<_>) =
                 (0..=last).map(|site| case.factors(site)).partition(|f| !kept.contains(&f.site));
             let merged = case.adapters(&merged, None);
-            case.model.merge(&case.cpu, &merged);
+            case.model.merge(&case.cpu, &merged).expect("memory");
             let adapters = case.adapters(&trained, None);
             let forward = case.forward(Some(&adapters));
             check.tensor("loss", &[forward.loss], &case.fixture.get("adapted.loss").values, case.bound());

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{BertConfig, BertWeights, LinearWeights, NormWeights, TextSet};
 use crate::adapter::Adapters;
 use crate::backend::Backend;
-use crate::model::{Linear, ModelError, Site, Targets, upload};
+use crate::model::{Frozen, Linear, ModelError, Site, Targets, upload};
 
 use super::workspace::Activations;
 
@@ -118,7 +118,7 @@ impl<B: Backend> Encoder<B> {
                 places.push(place);
             }
             place += 1;
-            Ok::<_, ModelError>(Linear { weight, bias: Some(bias), site })
+            Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: Some(bias), site })
         };
         let mut layers = Vec::with_capacity(config.layers);
         for (depth, w) in weights.layers.iter().enumerate() {
@@ -247,14 +247,18 @@ impl<B: Backend> Encoder<B> {
     }
 
     /// Adds `s·U·Vᵀ` of every adapter to its weight.
-    pub fn merge(&mut self, backend: &B, adapters: &Adapters<B>) {
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {
         for layer in &mut self.layers {
             for linear in
                 [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.output, &mut layer.fc1, &mut layer.fc2]
             {
-                linear.merge(backend, adapters);
+                linear.merge(backend, adapters)?;
             }
         }
+        Ok(())
     }
 }
 

@@ -109,7 +109,7 @@ impl<B: Backend> Model<B> for Bert<B> {
         self.head.classes
     }
 
-    fn merge(&mut self, backend: &B, adapters: &Adapters<B>) {
-        self.encoder.merge(backend, adapters);
+    fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {
+        self.encoder.merge(backend, adapters)
     }
 }

@@ -15,7 +15,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::upload::tensor as upload;
-use super::{Linear, Model, ModelError, Samples, Site, Wanted};
+use super::{Frozen, Linear, Model, ModelError, Samples, Site, Wanted};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::Backend;
@@ -74,7 +74,7 @@ impl<B: Backend> Vit<B> {
             let weight = upload(backend, [1, out, inp], &w.weight, &format!("{}.weight", w.name))?;
             let bias = w.bias.as_ref().map(|b| upload(backend, [1, 1, out], b, &format!("{}.bias", w.name)));
             sites.push(Site { name: w.name.clone(), out, inp, depth });
-            Ok::<_, ModelError>(Linear { weight, bias: bias.transpose()?, site: sites.len() - 1 })
+            Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: bias.transpose()?, site: sites.len() - 1 })
         };
         let mut blocks = Vec::with_capacity(config.layers);
         for (depth, w) in weights.blocks.iter().enumerate() {
@@ -246,13 +246,14 @@ impl<B: Backend> Model<B> for Vit<B> {
         self.config.classes
     }
 
-    fn merge(&mut self, backend: &B, adapters: &Adapters<B>) {
+    fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {
         for block in &mut self.blocks {
             for linear in
                 [&mut block.query, &mut block.key, &mut block.value, &mut block.output, &mut block.fc1, &mut block.fc2]
             {
-                linear.merge(backend, adapters);
+                linear.merge(backend, adapters)?;
             }
         }
+        Ok(())
     }
 }
