@@ -6,7 +6,7 @@ use eblora_core::linalg::{orthonormality_error, random_orthonormal};
 use eblora_core::method::{Eblora, EbloraConfig, Method, TaskStart};
 use eblora_core::model::Site;
 use eblora_core::random::Random;
-use eblora_gpu::{Counters, Gpu, GpuError, Wanted};
+use eblora_gpu::{Counters, Gpu, GpuError, Restrict, Wanted};
 
 const OUT: usize = 40;
 const INP: usize = 30;
@@ -152,4 +152,44 @@ fn reading_sizes_are_checked() {
     let mut labels = gpu.labels(2).unwrap();
     assert!(matches!(gpu.write_labels(&mut labels, &[1; 3]), Err(BackendError::Size { .. })));
     assert_eq!(pollster::block_on(gpu.read(&gpu.zeros([0, 3, 3]).unwrap())), Ok(vec![]));
+}
+
+#[test]
+fn memory_beyond_the_limit_is_refused_with_the_adapter_and_the_way_out_and_the_rest_works_on() {
+    let restrict = Restrict { memory: Some(1 << 20), ..Restrict::default() };
+    let gpu = pollster::block_on(Gpu::open_restricted(&Wanted::Best, restrict)).unwrap();
+    let small = gpu.upload([1, 100, 100], &vec![2.0; 10_000]).unwrap();
+    let error = gpu.zeros([1, 512, 513]).unwrap_err();
+    let BackendError::Device { device, message } = &error else { panic!("{error:?}") };
+    assert!(*device == gpu.name() && message.contains("out of device memory"), "{error}");
+    assert!(message.contains("smaller batch") && message.contains("CPU"), "{message}");
+    // What is pooled but unused makes room for other sizes.
+    for rows in [100, 300, 500, 700, 900] {
+        drop(gpu.zeros([1, rows, 250]).unwrap());
+    }
+    assert!(gpu.counters().bytes <= 1 << 20);
+    assert_eq!(pollster::block_on(gpu.read(&small)).unwrap(), vec![2.0; 10_000]);
+}
+
+#[test]
+fn a_device_with_a_clock_tells_the_time_of_its_work_and_another_says_that_it_has_none() {
+    pollster::block_on(async {
+        let gpu = open();
+        let has_clock = eblora_gpu::adapters().await[0].features.timestamps();
+        let mut x = gpu.zeros([1, 512, 512]).unwrap();
+        assert_eq!(gpu.time(|| ()).await.unwrap(), has_clock.then_some(0.0), "nothing was done");
+        let seconds = gpu.time(|| gpu.fill(&mut x, 1.0)).await.unwrap();
+        assert_eq!(seconds.is_some_and(|s| s > 0.0), has_clock, "{seconds:?}");
+    });
+}
+
+#[test]
+fn the_driver_takes_every_kernel() {
+    pollster::block_on(async {
+        for plain in [false, true] {
+            let restrict = Restrict { plain, ..Restrict::default() };
+            let gpu = Gpu::open_restricted(&Wanted::Best, restrict).await.unwrap();
+            gpu.check_kernels().await.unwrap();
+        }
+    });
 }

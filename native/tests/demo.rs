@@ -204,19 +204,63 @@ fn a_base_of_another_size_is_refused_before_training() {
 #[test]
 fn the_benchmark_prints_json_for_programs() {
     let folder = tempfile::tempdir().unwrap();
-    let output = eblora(&["bench", "--repeats", "2", "--threads", "1", "--json", "-"], folder.path());
+    let cpu = ["bench", "--device", "cpu", "--only", "vit_step", "--repeats", "2", "--threads", "1"];
+    let output = eblora(&[&cpu[..], &["--json", "-"]].concat(), folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let bench: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let results = bench["results"].as_array().unwrap();
     let names: Vec<_> = results.iter().map(|r| r["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["vit_step/lora", "vit_step/eblora"]);
     for result in results {
-        assert_eq!(result["threads"], 1);
+        assert_eq!((&result["threads"], &result["runs"]), (&1.into(), &2.into()));
         let times = ["median_ms", "min_ms", "forward_ms", "backward_ms", "optimizer_ms"];
         assert!(times.iter().all(|key| result[key].as_f64().is_some_and(|ms| ms > 0.0)), "{result}");
     }
-    let table = eblora(&["bench", "--repeats", "2", "--threads", "1"], folder.path());
+    let table = eblora(&cpu, folder.path());
     let table = String::from_utf8(table.stdout).unwrap();
-    assert!(table.contains("vit_step/lora") && table.contains("EBLoRA / LoRA on 1 thread(s)"), "{table}");
+    assert!(table.contains("vit_step/lora") && table.contains("EBLoRA / LoRA: "), "{table}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_benchmark_measures_every_device_by_its_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bench.json");
+    let only = "matmul/512,matmul_bf16,skinny/x_v,symmetric_eigen/224,readback";
+    let args = ["bench", "--only", only, "--repeats", "1", "--threads", "1", "--json", file.to_str().unwrap()];
+    let output = eblora(&args, folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let bench: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let devices = bench["devices"].as_array().unwrap();
+    assert!(devices.len() > 1 && devices[0]["kind"] == "cpu", "{devices:?}");
+    for device in devices {
+        let name = device["name"].as_str().unwrap();
+        assert!(table.contains(name), "{name} is missing in\n{table}");
+        let of = |figure: &str| {
+            let all = bench["results"].as_array().unwrap();
+            all.iter().find(|r| r["device"] == name && r["name"] == figure)
+        };
+        let cpu = device["kind"] == "cpu";
+        for figure in ["matmul/512", "matmul_bf16/1024", "skinny/x_v", "symmetric_eigen/224x16"] {
+            let found = of(figure).unwrap_or_else(|| panic!("{figure} of {name} is missing"));
+            let (ms, counted) = (found["median_ms"].as_f64().unwrap(), figure.starts_with("symmetric").then_some(()));
+            assert!(ms > 0.0 && found["gflops"].as_f64().is_some() == counted.is_none(), "{found}");
+            assert!(!cpu || found["clock"] == "host", "{found}");
+        }
+        // Operations over time: 2·512³ in median_ms.
+        let square = of("matmul/512").unwrap();
+        let rate = 2.0 * 512_f64.powi(3) / (square["median_ms"].as_f64().unwrap() * 1e6);
+        assert!((square["gflops"].as_f64().unwrap() / rate - 1.0).abs() < 1e-9, "{square}");
+        assert_eq!(of("readback").is_some(), !cpu, "the CPU has nothing to read back from");
+    }
+}
+
+#[test]
+fn a_figure_that_is_none_is_refused_with_those_that_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = eblora(&["bench", "--only", "matmul,flops"], folder.path());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("no figure is called flops") && message.contains("optimizer_7b/eblora"), "{message}");
 }

@@ -110,6 +110,9 @@ fn devices_are_listed_and_a_software_adapter_is_called_one() {
     let output = eblora(&["devices"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.starts_with("cpu: ") && text.contains("gpu:0: "), "{text}");
+    let checked = eblora(&["devices", "--check"]);
+    let verdicts = String::from_utf8(checked.stdout).unwrap().matches("kernels: all are taken").count();
+    assert!(checked.status.success() && verdicts == text.matches("gpu:").count(), "{verdicts}");
     let json = eblora(&["devices", "--json"]);
     let all: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     let adapters = all["adapters"].as_array().unwrap();

@@ -1,6 +1,6 @@
 """Times the training step of torch_vit_step.py, and beside it that of our own binary.
 
-    python bench_vit_step.py --compile --ours "../../target/release/eblora bench --json -"
+    python bench_vit_step.py --compile --ours "../../target/release/eblora bench --device cpu --only vit_step --json -"
 
 Each measurement is a process of its own, and the two sides take turns, round after round; the
 table holds the median of the rounds' medians. The command of `--ours` prints

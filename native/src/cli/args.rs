@@ -76,6 +76,9 @@ pub struct DevicesArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+    /// Also have each driver compile every kernel; fails where one is refused.
+    #[arg(long, conflicts_with = "json")]
+    pub check: bool,
 }
 
 #[derive(Debug, Args)]

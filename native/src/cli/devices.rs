@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use eblora_gpu::{AdapterReport, adapters, type_name};
+use eblora_gpu::{AdapterReport, Gpu, GpuError, Wanted, adapters, type_name};
 use serde_json::{Value, json};
 
 use super::args::DevicesArgs;
@@ -23,11 +23,26 @@ pub fn run(args: &DevicesArgs) -> Result<(), Error> {
     if adapters.is_empty() {
         text += "no GPU adapter: install a Vulkan, Metal or DX12 driver to use one\n";
     }
+    let mut refused = None;
     for adapter in &adapters {
         describe(&mut text, adapter);
+        if args.check {
+            match pollster::block_on(check(adapter)) {
+                Ok(()) => text.push_str("    kernels: all are taken\n"),
+                Err(error) => {
+                    text.push_str("    kernels: refused\n");
+                    refused.get_or_insert(error);
+                }
+            }
+        }
     }
     print(&text);
-    Ok(())
+    refused.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Has the driver compile every kernel.
+async fn check(adapter: &AdapterReport) -> Result<(), GpuError> {
+    Gpu::open(&Wanted::Index(adapter.index)).await?.check_kernels().await
 }
 
 /// The limits that matter here, by name.
