@@ -392,7 +392,7 @@ impl Backend for Gpu {
         vectors: &mut GpuTensor,
         a: &GpuTensor,
     ) -> Result<(), BackendError> {
-        let work = GpuTensor::new(&self.device, a.shape())?;
+        let work = GpuTensor::new(&self.device, symmetric_eigen::work_shape(a.shape()))?;
         symmetric_eigen::symmetric_eigen(&self.device, values, [vectors, &work], a)
     }
 

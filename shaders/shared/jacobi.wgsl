@@ -1,7 +1,7 @@
+//! include shared/rotations.wgsl
 // Symmetric eigenproblems of up to 64×64 by cyclic Jacobi (Golub & Van Loan, section 8.5): a workgroup a matrix, all
 // disjoint pairs of a round at once. The matrix lies packed (lower triangle, by rows) in workgroup memory, which a full
 // one of 64×64 would fill; the vectors lie in device memory.
-const THREADS: u32 = 256;
 const MOST: u32 = 64;
 const PACKED: u32 = 2080; // 64·65/2
 const SWEEPS: u32 = 16;
@@ -10,46 +10,11 @@ var<workgroup> c: array<f32, PACKED>;
 // Of each pair of the round: cosine and sine, and its two indices.
 var<workgroup> turn: array<vec2<f32>, 32>;
 var<workgroup> pair: array<vec2<u32>, 32>;
-var<workgroup> lanes: array<f32, THREADS>;
-var<workgroup> shared_value: f32;
 
 fn packed(i: u32, j: u32) -> u32 {
     let low = min(i, j);
     let high = max(i, j);
     return high * (high + 1u) / 2u + low;
-}
-
-// The sum of every thread's value, in every thread.
-fn total(thread: u32, value: f32) -> f32 {
-    lanes[thread] = value;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            lanes[thread] += lanes[thread + half];
-        }
-        workgroupBarrier();
-    }
-    if thread == 0u {
-        shared_value = lanes[0];
-    }
-    return workgroupUniformLoad(&shared_value);
-}
-
-// The rotation that makes the off-diagonal entry of a symmetric 2×2 matrix zero.
-fn rotation(pp: f32, qq: f32, pq: f32) -> vec2<f32> {
-    if pq == 0.0 {
-        return vec2<f32>(1.0, 0.0);
-    }
-    let tau = (qq - pp) / (2.0 * pq);
-    // For |τ| beyond 1e18 its square overflows, and the tangent is 1/2τ.
-    var tangent = 0.5 / tau;
-    if abs(tau) < 1e18 {
-        tangent = select(-1.0, 1.0, tau >= 0.0) / (abs(tau) + sqrt(1.0 + tau * tau));
-    }
-    let cosine = inverseSqrt(1.0 + tangent * tangent);
-    let t = vec2<f32>(cosine, tangent * cosine);
-    // inverseSqrt may be off by two units in the last place, always to one side; a thousand rotations would show it.
-    return t * (1.5 - 0.5 * dot(t, t));
 }
 
 // Diagonalises `c` (r×r) and leaves the eigenvalues on its diagonal; column j of the r×r block at `at` in `vectors` belongs
@@ -81,20 +46,12 @@ fn jacobi(thread: u32, r: u32, at: u32) {
             break;
         }
         for (var round = 0u; round < even - 1u; round++) {
-            // Round robin: player 0 stays, the others move on by one.
             if thread < pairs {
-                let last = even - 1u;
-                var p = (thread + last - 1u + round) % last + 1u;
-                if thread == 0u {
-                    p = 0u;
-                }
-                let q = (last - thread + last - 1u + round) % last + 1u;
-                let low = min(p, q);
-                let high = max(p, q);
-                pair[thread] = vec2<u32>(low, high);
+                let both = round_robin(thread, round, even);
+                pair[thread] = both;
                 var t = vec2<f32>(1.0, 0.0);
-                if high < r {
-                    t = rotation(c[packed(low, low)], c[packed(high, high)], c[packed(low, high)]);
+                if both.y < r {
+                    t = rotation(c[packed(both.x, both.x)], c[packed(both.y, both.y)], c[packed(both.x, both.y)]);
                 }
                 turn[thread] = t;
             }

@@ -69,6 +69,17 @@ fn residual_and_orthogonality_for_every_spectrum() {
 }
 
 #[test]
+fn matrices_beyond_workgroup_memory() {
+    with_device(None, async |pair| {
+        for r in [65, 90] {
+            check(pair, r).await;
+        }
+    });
+    // A matrix a shard, and the memory that it is worked on in.
+    with_device(Some(2 * 4 * 70 * 70), async |pair| check(pair, 70).await);
+}
+
+#[test]
 fn what_has_no_eigenvalues_is_named() {
     with_device(None, async |pair| {
         let mut a = matrix(4, 1, SPECTRA[0].1).repeat(3);
@@ -77,9 +88,10 @@ fn what_has_no_eigenvalues_is_named() {
         let (mut values, mut vectors) = (pair.gpu.zeros([3, 4, 1]).unwrap(), pair.gpu.zeros([3, 4, 4]).unwrap());
         pair.gpu.symmetric_eigen(&mut values, &mut vectors, &a).unwrap();
         assert_eq!(pair.gpu.read(&values).await, Err(BackendError::NonFinite { item: 1 }));
-        let large = pair.gpu.zeros([1, 65, 65]).unwrap();
-        let (mut values, mut vectors) = (pair.gpu.zeros([1, 65, 1]).unwrap(), pair.gpu.zeros([1, 65, 65]).unwrap());
+        let large = pair.gpu.zeros([1, 1025, 1025]).unwrap();
+        let (mut values, mut vectors) =
+            (pair.gpu.zeros([1, 1025, 1]).unwrap(), pair.gpu.zeros([1, 1025, 1025]).unwrap());
         let error = pair.gpu.symmetric_eigen(&mut values, &mut vectors, &large).unwrap_err();
-        assert!(error.to_string().contains("65×65"), "{error}");
+        assert!(error.to_string().contains("1025×1025"), "{error}");
     });
 }
