@@ -67,7 +67,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     sync_folder(folder).map_err(failed)
 }
 
-/// Removes temporary files of [`write`] that a process which was killed has left in `folder`.
+/// Removes temporary files of [`write()`] that a process which was killed has left in `folder`.
 pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
