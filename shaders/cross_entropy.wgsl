@@ -1,6 +1,5 @@
 //! `losses[row] = log Σ exp(z) − z[label]` and `d_logits = (softmax(z) − onehot)/counted`, 0 for an ignored label. A
 //! workgroup or a subgroup a row. Twin: `core/src/backend/cpu/cross_entropy.rs`.
-//! include shared/grid.wgsl
 //! include shared/row.wgsl
 struct Params {
     rows: u32,
@@ -21,30 +20,7 @@ struct Params {
 // The label that does not count.
 const IGNORED: u32 = 0xffffffffu;
 
-@compute @workgroup_size(THREADS)
-fn main(
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    //@ if SUBGROUPS
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
-    //@ end
-) {
-    //@ if SUBGROUPS
-    let row = linear_group(group, groups) * subgroups + subgroup;
-    let first = lane;
-    let step = lanes;
-    //@ else
-    let row = linear_group(group, groups);
-    let first = thread;
-    let step = THREADS;
-    //@ end
-    if row >= params.rows {
-        return;
-    }
+fn one_row(row: u32, first: u32, step: u32) {
     let start = params.z_offset + row * params.z_row;
     let into = params.d_offset + row * params.d_row;
     let label = labels[params.first + row];

@@ -1,6 +1,5 @@
 //! `y = γ∘(x − mean)·rstd + β` for each row; `stats` keeps mean and rstd. A workgroup or a subgroup a row. Twin:
 //! `core/src/backend/cpu/layer_norm.rs`.
-//! include shared/grid.wgsl
 //! include shared/row.wgsl
 struct Params {
     rows: u32,
@@ -19,30 +18,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 
-@compute @workgroup_size(THREADS)
-fn main(
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    //@ if SUBGROUPS
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
-    //@ end
-) {
-    //@ if SUBGROUPS
-    let row = linear_group(group, groups) * subgroups + subgroup;
-    let first = lane;
-    let step = lanes;
-    //@ else
-    let row = linear_group(group, groups);
-    let first = thread;
-    let step = THREADS;
-    //@ end
-    if row >= params.rows {
-        return;
-    }
+fn one_row(row: u32, first: u32, step: u32) {
     let start = params.x_offset + row * params.x_row;
     let into = params.y_offset + row * params.y_row;
     let inverse = 1.0 / f32(params.cols);
