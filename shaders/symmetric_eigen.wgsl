@@ -1,5 +1,7 @@
-//! Eigenvalues, descending, and eigenvectors of a stack of symmetric r×r matrices, r ≤ 64: a workgroup a matrix. Only the
-//! lower triangles are read. Twin: `core/src/linalg/eigen.rs`.
+//! Eigenvalues, descending, and eigenvectors of a stack of symmetric r×r matrices: a workgroup a matrix, which lies in
+//! workgroup memory up to r = 64 and in device memory beyond. Only the lower triangles are read. Twin:
+//! `core/src/linalg/eigen.rs`.
+//! axis place: workgroup(LARGE = false), device(LARGE = true)
 //! include shared/fault.wgsl
 struct Params {
     r: u32,
@@ -8,6 +10,7 @@ struct Params {
     a_offset: u32,
     values_offset: u32,
     vectors_offset: u32,
+    // Room for the vectors in no order; where LARGE for the matrix, too.
     work_offset: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -16,6 +19,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read_write> work: array<f32>;
 @group(0) @binding(5) var<storage, read_write> fault: array<atomic<u32>>;
+const LARGE: bool = false;
+//@ if LARGE
+//! include shared/eigen_large.wgsl
+//@ else
 //! include shared/jacobi.wgsl
 
 @compute @workgroup_size(THREADS)
@@ -62,3 +69,4 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         vectors[at + i - col + u32(lanes[col])] = work[copy + i];
     }
 }
+//@ end

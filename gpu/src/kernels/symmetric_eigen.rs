@@ -5,8 +5,7 @@ use eblora_core::backend::{BackendError, Shaped};
 use super::geometry::MOST_RANK;
 use super::rows::{MOST_GROUPS, Rows, for_parts};
 use crate::device::Device;
-use crate::shaders::symmetric_eigen::{Buffers, Params, launch};
-use crate::shaders::symmetric_eigen_large as large;
+use crate::shaders::symmetric_eigen::{Buffers, Params, Place, launch};
 use crate::tensor::GpuTensor;
 
 /// Largest r: what a workgroup can hold of a round's rotations.
@@ -34,26 +33,23 @@ pub fn symmetric_eigen(
     if r == 0 {
         return Ok(());
     }
+    let place = if r > MOST_RANK { Place::Device } else { Place::Workgroup };
     let size = r * r;
     let rows = |t, width| Rows::packed(t, width);
     let [_, work_rows, _] = work_shape(a.shape());
     let operands = [rows(a, size), rows(values, r), rows(vectors, size), rows(work, work_rows * r)];
     for_parts(count, operands, &mut |first, items, [a, values, vectors, work]| {
         for start in (0..items).step_by(MOST_GROUPS) {
-            let (side, first) = (r as u32, (first + start) as u32);
-            let a_offset = a.1 + (start * size) as u32;
-            let values_offset = values.1 + (start * r) as u32;
-            let vectors_offset = vectors.1 + (start * size) as u32;
-            let work_offset = work.1 + (start * work_rows * r) as u32;
-            let groups = [(items - start).min(MOST_GROUPS) as u32, 1, 1];
-            let (a, values, vectors, work, fault) = (a.0, values.0, vectors.0, work.0, &device.fault);
-            if r > MOST_RANK {
-                let params = large::Params { r: side, first, a_offset, values_offset, vectors_offset, work_offset };
-                large::launch(device, large::Buffers { a, values, vectors, work, fault }, params, groups);
-            } else {
-                let params = Params { r: side, first, a_offset, values_offset, vectors_offset, work_offset };
-                launch(device, Buffers { a, values, vectors, work, fault }, params, groups);
-            }
+            let params = Params {
+                r: r as u32,
+                first: (first + start) as u32,
+                a_offset: a.1 + (start * size) as u32,
+                values_offset: values.1 + (start * r) as u32,
+                vectors_offset: vectors.1 + (start * size) as u32,
+                work_offset: work.1 + (start * work_rows * r) as u32,
+            };
+            let buffers = Buffers { a: a.0, values: values.0, vectors: vectors.0, work: work.0, fault: &device.fault };
+            launch(device, place, buffers, params, [(items - start).min(MOST_GROUPS) as u32, 1, 1]);
         }
     });
     Ok(())

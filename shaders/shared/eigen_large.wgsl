@@ -1,24 +1,6 @@
-//! Eigenvalues, descending, and eigenvectors of a stack of symmetric r×r matrices, 64 < r ≤ 1024, by cyclic Jacobi in device
-//! memory: a workgroup a matrix. Only the lower triangles are read. Twin: `core/src/linalg/eigen.rs`.
-//! include shared/fault.wgsl
+// Symmetric eigenproblems of up to 1024×1024 by cyclic Jacobi in device memory: a workgroup a matrix. Of each matrix `work`
+// holds 2r×r: what becomes diagonal, and the vectors in no order.
 //! include shared/rotations.wgsl
-struct Params {
-    r: u32,
-    // Number of the first matrix.
-    first: u32,
-    a_offset: u32,
-    values_offset: u32,
-    vectors_offset: u32,
-    // Of each matrix 2r×r: what becomes diagonal, and the vectors in no order.
-    work_offset: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> values: array<f32>;
-@group(0) @binding(3) var<storage, read_write> vectors: array<f32>;
-@group(0) @binding(4) var<storage, read_write> work: array<f32>;
-@group(0) @binding(5) var<storage, read_write> fault: array<atomic<u32>>;
-
 const SWEEPS: u32 = 20;
 // Of each pair of the round: cosine and sine, and its two indices.
 var<workgroup> turn: array<vec2<f32>, 512>;
