@@ -6,7 +6,8 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::ModelError;
+use super::views::{packed, packed_mut};
+use super::{ModelError, upload};
 use crate::Real;
 use crate::adapter::stack::Slot;
 use crate::backend::{Backend, BackendError, Epilogue, Scale, Shaped, Stored, View, ViewMut};
@@ -72,15 +73,6 @@ impl<B: Backend> Correction<B> {
     }
 }
 
-/// `tensor` as a packed rows×cols matrix, whatever larger matrix it was allocated for.
-pub(super) fn packed<X>(tensor: &X, rows: usize, cols: usize) -> View<'_, X> {
-    View { tensor, offset: 0, rows, cols, stride: cols, transposed: false }
-}
-
-pub(super) fn packed_mut<X>(tensor: &mut X, rows: usize, cols: usize) -> ViewMut<'_, X> {
-    ViewMut { tensor, offset: 0, rows, cols, stride: cols }
-}
-
 /// The `cols` columns from `first` on.
 fn columns<X: Shaped>(tensor: &mut X, first: usize, cols: usize) -> ViewMut<'_, X> {
     let all = ViewMut::all(tensor);
@@ -94,9 +86,7 @@ impl<B: Backend> Frozen<B> {
     /// When the number of values is not out·in, or the device is out of memory.
     pub fn upload(backend: &B, values: &HostValues, out: usize, inp: usize, name: &str) -> Result<Self, ModelError> {
         if let HostValues::F32(plain) = values {
-            values.check(out * inp, name)?;
-            let converted: Vec<B::Scalar> = plain.iter().map(|&x| B::Scalar::of(f64::from(x))).collect();
-            return Ok(Self::Full(backend.upload([1, out, inp], &converted)?));
+            return Ok(Self::Full(upload::tensor(backend, [1, out, inp], plain, name)?));
         }
         Ok(Self::Stored(values.upload(backend, out, inp, name)?, None))
     }

@@ -1,7 +1,8 @@
 //! A frozen linear layer `y = x·Wᵀ + b` with an optional adapter `s·(x·V)·Uᵀ` beside it.
 
 use super::Wanted;
-use super::frozen::{Frozen, packed, packed_mut};
+use super::frozen::Frozen;
+use super::views::{packed, packed_mut};
 use crate::adapter::{Adapters, stack::Slot};
 use crate::backend::{Backend, BackendError, Epilogue, View, ViewMut};
 

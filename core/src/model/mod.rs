@@ -8,6 +8,7 @@ mod linear;
 pub mod llama;
 mod targets;
 mod upload;
+pub(crate) mod views;
 pub mod vit;
 
 pub use frozen::{Correction, Frozen, HostValues};

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::backend::{Backend, BackendError, Epilogue, Scale, View, ViewMut};
 use crate::gpm::Gradient;
 use crate::linalg::sketch::{SketchError, TwoSidedSketch, default_oversample};
+use crate::model::views::{packed, packed_mut};
 use crate::model::{Site, WeightGradients};
 
 /// How a layer's gradient is kept.
@@ -32,14 +33,6 @@ pub struct GradientPass<B: Backend> {
     /// `dy·Ω` or `x·Ψ` of one batch.
     narrow: B::Tensor,
     weight: f64,
-}
-
-fn packed_mut<X>(tensor: &mut X, rows: usize, cols: usize) -> ViewMut<'_, X> {
-    ViewMut { tensor, offset: 0, rows, cols, stride: cols }
-}
-
-fn packed<X>(tensor: &X, rows: usize, cols: usize) -> View<'_, X> {
-    View { tensor, offset: 0, rows, cols, stride: cols, transposed: false }
 }
 
 fn upload<B: Backend>(backend: &B, a: faer::MatRef<'_, B::Scalar>) -> Result<B::Tensor, BackendError> {

@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::pass::{rows, rows_mut};
 use crate::Real;
 use crate::backend::{Backend, BackendError, Epilogue, Scale, View};
+use crate::model::views::{rows, rows_mut};
 use crate::model::{ModelError, upload};
 
 /// A head on the host.

@@ -18,9 +18,9 @@ pub use workspace::BertWorkspace;
 
 use crate::adapter::Adapters;
 use crate::backend::Backend;
+use crate::model::views::{rows, rows_mut};
 use crate::model::{Model, ModelError, Site, Wanted};
 use head::DeviceHead;
-use pass::{rows, rows_mut};
 
 /// An encoder with a head.
 pub struct Bert<B: Backend> {

@@ -8,8 +8,9 @@ use super::Encoder;
 use super::encoder::LINEARS;
 use super::workspace::{Activations, Gradients, LayerParts};
 use crate::adapter::Adapters;
-use crate::backend::{AttentionShape, Backend, Shaped, View, ViewMut};
+use crate::backend::{AttentionShape, Backend, View};
 use crate::model::linear::Inner;
+use crate::model::views::{rows, rows_mut};
 use crate::model::{Wanted, WeightGradients};
 
 /// Linear layers of a layer, in the order of its places.
@@ -19,15 +20,6 @@ const VALUE: usize = 2;
 const OUTPUT: usize = 3;
 const FC1: usize = 4;
 const FC2: usize = 5;
-
-/// The first `n` rows of a tensor.
-pub(super) fn rows<X: Shaped>(tensor: &X, n: usize) -> View<'_, X> {
-    View::all(tensor).top(n)
-}
-
-pub(super) fn rows_mut<X: Shaped>(tensor: &mut X, n: usize) -> ViewMut<'_, X> {
-    ViewMut::all(tensor).top(n)
-}
 
 /// Hands on the weight gradients of the sites and drops those of the other layers.
 struct OfSites<'a, B: Backend> {

@@ -5,12 +5,13 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::mem::swap;
 
-use super::pass::{BlockPass, Step, rows, rows_mut};
+use super::pass::{BlockPass, Step};
 use super::workspace::{BlockActivations, KeyValues, fit_columns};
 use super::{Llama, SITES};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError, Epilogue, View, ViewMut};
+use crate::model::views::{rows, rows_mut};
 use crate::model::{ModelError, argmax};
 
 /// The cached keys and values of a sequence, and room for a part of it. Forward only: it serves as many sequences as wanted.

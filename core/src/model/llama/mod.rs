@@ -16,10 +16,10 @@ pub use tokens::{Choices, Ranking, TokenSet};
 pub use workspace::LlamaWorkspace;
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Frozen, Linear, Model, ModelError, Samples, Site, Wanted, argmax};
+use super::{Frozen, Linear, Model, ModelError, Samples, Site, Wanted, argmax, upload};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::{Backend, IGNORED};
@@ -55,14 +55,6 @@ pub struct Llama<B: Backend> {
     rope: B::Tensor,
 }
 
-fn upload<B: Backend>(backend: &B, values: &[f32], expected: usize, name: &str) -> Result<B::Tensor, ModelError> {
-    if values.len() != expected {
-        return Err(ModelError::Weight { name: name.to_string(), expected, got: values.len() });
-    }
-    let values: Vec<B::Scalar> = values.iter().map(|&x| B::Scalar::of(f64::from(x))).collect();
-    Ok(backend.upload([1, 1, expected], &values)?)
-}
-
 /// positions×dh: the cosines and then the sines of each position's angles.
 fn rope_table<T: Real>(config: &LlamaConfig) -> Vec<T> {
     let frequencies = config.rope.frequencies(config.head_size);
@@ -91,18 +83,19 @@ impl<B: Backend> Llama<B> {
         let vocabulary = |values: super::HostValues, name| values.upload(backend, config.vocabulary, d, name);
         let embedding = vocabulary(weights.embedding, "embedding")?;
         let head = weights.head.map(|values| vocabulary(values, "head")).transpose()?;
+        let row = |values: &[f32], len, name: &str| upload::tensor(backend, [1, 1, len], values, name);
         let mut sites = Vec::new();
         let mut linear = |w: LinearWeights, out: usize, inp: usize, depth: usize| {
             let weight = Frozen::upload(backend, &w.weight, out, inp, &format!("{}.weight", w.name))?;
-            let bias = w.bias.as_ref().map(|b| upload(backend, b, out, &format!("{}.bias", w.name)));
+            let bias = w.bias.as_ref().map(|b| row(b, out, &format!("{}.bias", w.name)));
             sites.push(Site { name: w.name, out, inp, depth });
             Ok::<_, ModelError>(Linear { weight, bias: bias.transpose()?, site: sites.len() - 1 })
         };
         let mut blocks = Vec::with_capacity(config.layers);
         for (depth, w) in weights.blocks.into_iter().enumerate() {
             blocks.push(Block {
-                norm1: upload(backend, &w.norm1, d, &format!("block {depth}: norm before the attention"))?,
-                norm2: upload(backend, &w.norm2, d, &format!("block {depth}: norm before the MLP"))?,
+                norm1: row(&w.norm1, d, &format!("block {depth}: norm before the attention"))?,
+                norm2: row(&w.norm2, d, &format!("block {depth}: norm before the MLP"))?,
                 linears: [
                     linear(w.query, q, d, depth)?,
                     linear(w.key, kv, d, depth)?,
@@ -115,7 +108,7 @@ impl<B: Backend> Llama<B> {
             });
         }
         let rope = backend.upload([1, config.positions, config.head_size], &rope_table::<B::Scalar>(config))?;
-        let norm = upload(backend, &weights.norm, d, "final norm")?;
+        let norm = row(&weights.norm, d, "final norm")?;
         Ok(Self { config: config.clone(), window, sites, embedding, blocks, norm, head, rope })
     }
 

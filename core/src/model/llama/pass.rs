@@ -5,16 +5,8 @@ use super::{DOWN, GATE, KEY, Llama, LlamaWorkspace, OUTPUT, QUERY, SITES, UP, VA
 use crate::adapter::Adapters;
 use crate::backend::{AttentionShape, Backend, Epilogue, RopeShape, Shaped, View, ViewMut};
 use crate::model::linear::Inner;
+use crate::model::views::{rows, rows_mut};
 use crate::model::{Model, Wanted};
-
-/// The first `n` rows of a tensor.
-pub(super) fn rows<X: Shaped>(tensor: &X, n: usize) -> View<'_, X> {
-    View::all(tensor).top(n)
-}
-
-pub(super) fn rows_mut<X: Shaped>(tensor: &mut X, n: usize) -> ViewMut<'_, X> {
-    ViewMut::all(tensor).top(n)
-}
 
 /// The tokens that go through the blocks at once: `tokens` of each sequence, after `past` whose keys are cached.
 #[derive(Clone, Copy)]

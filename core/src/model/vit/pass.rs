@@ -2,8 +2,9 @@
 
 use super::{Head, Pooling, Vit, VitWorkspace};
 use crate::adapter::Adapters;
-use crate::backend::{AttentionShape, Backend, Epilogue, Scale, View, ViewMut};
+use crate::backend::{AttentionShape, Backend, Epilogue, Scale, View};
 use crate::model::linear::Inner;
+use crate::model::views::{rows, rows_mut};
 use crate::model::{Model, Wanted};
 
 /// Linear layers of a block, in the order of its sites.
@@ -14,15 +15,6 @@ const OUTPUT: usize = 3;
 const FC1: usize = 4;
 const FC2: usize = 5;
 const SITES: usize = 6;
-
-/// The first `n` rows of a tensor.
-fn rows<X: crate::backend::Shaped>(tensor: &X, n: usize) -> View<'_, X> {
-    View::all(tensor).top(n)
-}
-
-fn rows_mut<X: crate::backend::Shaped>(tensor: &mut X, n: usize) -> ViewMut<'_, X> {
-    ViewMut::all(tensor).top(n)
-}
 
 impl<B: Backend> Vit<B> {
     fn attention_shape(&self, batch: usize) -> AttentionShape {
