@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::config_json::{self, Kind};
+
 /// The `model_type` that can be read.
 const MODEL_TYPE: &str = "bert";
 /// No extent in a config is larger, but that of a vocabulary: beyond it the file is damaged, and products could overflow.
@@ -52,30 +54,10 @@ pub enum BertConfigError {
 /// When it is not such a config.
 pub fn from_bytes(bytes: &[u8], file: &str) -> Result<BertConfig, BertConfigError> {
     // The type first: another model's config should not be told off for a key that a BERT lacks.
-    parse::<Kind>(bytes, file)?.check(file)?;
-    parse::<Raw>(bytes, file)?.check(file)
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    model_type: Option<String>,
-    #[serde(default)]
-    architectures: Option<Vec<String>>,
-}
-
-impl Kind {
-    fn check(&self, file: &str) -> Result<(), BertConfigError> {
-        let other = |found: String| Err(BertConfigError::OtherModel { file: file.to_owned(), found });
-        match self.model_type.as_deref() {
-            Some(MODEL_TYPE) => {}
-            Some(found) => return other(format!("the config of another model (`\"model_type\": \"{found}\"`)")),
-            None => return other("no `model_type`".to_owned()),
-        }
-        match self.architectures.as_deref() {
-            Some([only]) if !only.starts_with("Bert") => other(format!("the config of a {only}")),
-            _ => Ok(()),
-        }
+    if let Some(found) = parse::<Kind>(bytes, file)?.other_than(MODEL_TYPE, |only| only.starts_with("Bert")) {
+        return Err(BertConfigError::OtherModel { file: file.to_owned(), found });
     }
+    parse::<Raw>(bytes, file)?.check(file)
 }
 
 /// As in the file; what Hugging Face leaves out has the default of its `BertConfig`.
@@ -171,12 +153,7 @@ impl Raw {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, BertConfigError> {
-    let parsed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-    parsed.map_err(|e| BertConfigError::Json {
-        file: file.to_owned(),
-        path: e.path().to_string(),
-        reason: e.inner().to_string(),
-    })
+    config_json::parse(bytes).map_err(|(path, reason)| BertConfigError::Json { file: file.to_owned(), path, reason })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::config_json::{self, other_type};
+
 /// The `model_type` that can be read.
 const MODEL_TYPE: &str = "llama";
 /// No extent in a config is larger: beyond it the file is damaged, and products could overflow.
@@ -77,19 +79,14 @@ pub struct LlamaConfigFile {
 pub fn from_bytes(bytes: &[u8], file: &str) -> Result<LlamaConfigFile, LlamaConfigError> {
     // The type first: another model's config should not be told off for a key that a Llama lacks.
     let kind: Kind = parse(bytes, file)?;
-    let other = |found| Err(LlamaConfigError::OtherModel { file: file.to_owned(), found });
-    match kind.model_type.as_deref() {
-        Some(MODEL_TYPE) => parse::<Raw>(bytes, file)?.check(file),
-        Some(found) => other(format!("the config of another model (`\"model_type\": \"{found}\"`)")),
-        None => other("no `model_type`".to_owned()),
+    match other_type(kind.model_type.as_deref(), MODEL_TYPE) {
+        None => parse::<Raw>(bytes, file)?.check(file),
+        Some(found) => Err(LlamaConfigError::OtherModel { file: file.to_owned(), found }),
     }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, LlamaConfigError> {
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|error| {
-        let (path, reason) = (error.path().to_string(), error.inner().to_string());
-        LlamaConfigError::Json { file: file.to_owned(), path, reason }
-    })
+    config_json::parse(bytes).map_err(|(path, reason)| LlamaConfigError::Json { file: file.to_owned(), path, reason })
 }
 
 #[derive(Deserialize)]

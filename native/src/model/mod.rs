@@ -3,6 +3,7 @@
 pub mod bert_config;
 pub mod bert_folder;
 pub mod chat;
+mod config_json;
 pub mod llama;
 pub mod llama_config;
 pub mod llama_gguf;

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::config_json::{self, Kind};
+
 /// The `model_type` that can be read.
 const MODEL_TYPE: &str = "vit";
 /// No extent in a config is larger: beyond it the file is damaged, and products could overflow.
@@ -116,7 +118,9 @@ impl VitConfigFile {
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self, ConfigError> {
         // The type first: another model's config should not be told off for a key that a ViT lacks.
         let kind: Kind = parse(bytes, file)?;
-        kind.check(file)?;
+        if let Some(found) = kind.other_than(MODEL_TYPE, |only| only == "ViTForImageClassification") {
+            return Err(ConfigError::OtherModel { file: file.to_owned(), found });
+        }
         parse::<Raw>(bytes, file)?.check(file)
     }
 
@@ -190,28 +194,6 @@ fn per_channel(
     match values.iter().find(|v| !v.is_finite()) {
         Some(bad) => Err(value(file, key, format!("{bad} is not finite"))),
         None => Ok(values),
-    }
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    model_type: Option<String>,
-    #[serde(default)]
-    architectures: Option<Vec<String>>,
-}
-
-impl Kind {
-    fn check(&self, file: &str) -> Result<(), ConfigError> {
-        let other = |found: String| Err(ConfigError::OtherModel { file: file.to_owned(), found });
-        match self.model_type.as_deref() {
-            Some(MODEL_TYPE) => {}
-            Some(found) => return other(format!("the config of another model (`\"model_type\": \"{found}\"`)")),
-            None => return other("no `model_type`".to_owned()),
-        }
-        match self.architectures.as_deref() {
-            Some([only]) if only != "ViTForImageClassification" => other(format!("the config of a {only}")),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -382,11 +364,7 @@ impl Default for RawPreprocess {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|e| ConfigError::Json {
-        file: file.to_owned(),
-        path: e.path().to_string(),
-        reason: e.inner().to_string(),
-    })
+    config_json::parse(bytes).map_err(|(path, reason)| ConfigError::Json { file: file.to_owned(), path, reason })
 }
 
 fn value(file: &str, key: &'static str, reason: String) -> ConfigError {
