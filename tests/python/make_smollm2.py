@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fetch_smollm2 import default_cache, fetch_smollm2
+from fetch_models import SMOLLM2, fetch
 
 OUTPUT = Path(__file__).resolve().parents[1] / "fixtures" / "smollm2.json"
 SENTENCES = [
@@ -57,7 +57,7 @@ def continuation(model: torch.nn.Module, ids: list[int]) -> list[int]:
 
 @torch.no_grad()
 def main() -> None:
-    path = fetch_smollm2(default_cache())
+    path = fetch(SMOLLM2)
     source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     stock = AutoTokenizer.from_pretrained(**source)
     chat = stock.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)

