@@ -6,14 +6,14 @@ use super::views::{packed, packed_mut};
 use crate::adapter::{Adapters, stack::Slot};
 use crate::backend::{Backend, BackendError, Epilogue, View, ViewMut};
 
-/// A frozen weight (out×in) with an optional bias, at one of the model's sites.
+/// A frozen weight (out×in) with an optional bias, perhaps at one of the model's sites.
 pub struct Linear<B: Backend> {
     /// W, out×in.
     pub weight: Frozen<B>,
     /// b, \[1, 1, out\].
     pub bias: Option<B::Tensor>,
-    /// Index among the model's sites.
-    pub site: usize,
+    /// Index among the model's sites; `None`: it can't carry an adapter.
+    pub site: Option<usize>,
 }
 
 /// The buffers of one layer's adapter: `z = x·V` (kept from the forward pass) and its gradient, n×r each, or wide enough
@@ -24,9 +24,14 @@ pub(super) struct Inner<'a, X> {
 }
 
 impl<B: Backend> Linear<B> {
+    /// This layer's adapter among these.
+    fn slot<'a>(&self, adapters: Option<&'a Adapters<B>>) -> Option<Slot<'a, B>> {
+        adapters?.slot(self.site?)
+    }
+
     /// Columns that this layer's z and dz need.
     pub(super) fn inner_width(&self, adapters: Option<&Adapters<B>>) -> usize {
-        let rank = adapters.and_then(|a| a.slot(self.site)).map_or(0, |slot| slot.rank);
+        let rank = self.slot(adapters).map_or(0, |slot| slot.rank);
         rank.max(self.weight.merged_rank())
     }
 
@@ -44,7 +49,7 @@ impl<B: Backend> Linear<B> {
         let rows = y.rows;
         // z is scratch until the adapter, last, leaves its product there.
         self.weight.product(backend, y.reborrow(), x, epilogue, z);
-        if let Some(slot) = adapters.and_then(|a| a.slot(self.site)) {
+        if let Some(slot) = self.slot(adapters) {
             let (u, v) = factors(&slot);
             backend.matmul(packed_mut(z, rows, slot.rank), x, v, Epilogue::default());
             backend.matmul(y, packed(z, rows, slot.rank), u.t(), Epilogue::add(slot.scale()));
@@ -66,7 +71,7 @@ impl<B: Backend> Linear<B> {
         let mut adapter = None;
         match wanted {
             Wanted::Adapters(adapters, grads) => {
-                if let Some(slot) = adapters.slot(self.site) {
+                if let Some(slot) = self.slot(Some(adapters)) {
                     let (u, v) = factors(&slot);
                     let grads = &mut grads.stacks[slot.stack_index];
                     backend.matmul(packed_mut(inner.dz, rows, slot.rank), dy, u, Epilogue::default());
@@ -81,7 +86,11 @@ impl<B: Backend> Linear<B> {
                     adapter = Some((slot.rank, v, slot.scale()));
                 }
             }
-            Wanted::Weights(sink) => sink.collect(backend, self.site, dy, x),
+            Wanted::Weights(sink) => {
+                if let Some(site) = self.site {
+                    sink.collect(backend, site, dy, x);
+                }
+            }
         }
         let Some((mut dx, accumulate)) = dx else { return };
         self.weight.product_back(backend, dx.reborrow(), dy, accumulate);
@@ -97,7 +106,7 @@ impl<B: Backend> Linear<B> {
     /// # Errors
     /// When W keeps its stored bits, and the device has no room for the correction beside them.
     pub(super) fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), BackendError> {
-        match adapters.slot(self.site) {
+        match self.slot(Some(adapters)) {
             Some(slot) => self.weight.merge(backend, &slot),
             None => Ok(()),
         }
@@ -135,7 +144,7 @@ mod tests {
     fn linear<T: Real>(cpu: &Cpu<T>, values: &HostValues) -> Linear<Cpu<T>> {
         let bias: Vec<T> = (0..OUT).map(|i| T::of(i as f64 / 8.0)).collect();
         let weight = Frozen::upload(cpu, values, OUT, INP, "w").unwrap();
-        Linear { weight, bias: Some(cpu.upload([1, 1, OUT], &bias).unwrap()), site: 0 }
+        Linear { weight, bias: Some(cpu.upload([1, 1, OUT], &bias).unwrap()), site: Some(0) }
     }
 
     fn adapters<T: Real>(cpu: &Cpu<T>, rank: usize, task: u64) -> Adapters<Cpu<T>> {

@@ -6,6 +6,7 @@ pub mod bert;
 mod frozen;
 mod linear;
 pub mod llama;
+mod places;
 mod targets;
 mod upload;
 pub(crate) mod views;

@@ -57,6 +57,16 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         Ok(Self { backend, model, base, work, config, fresh: true })
     }
 
+    /// A trainer for a model that there is already, such as one with adapters merged, to measure it: gradients at the
+    /// base model are not to be had.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn with_model(backend: &'a B, config: TrainConfig, model: M) -> Result<Self, ModelError> {
+        let work = model.workspace(backend, config.batch.max(1))?;
+        Ok(Self { backend, model, base: None, work, config, fresh: false })
+    }
+
     /// The model, with everything merged so far.
     pub fn model(&self) -> &M {
         &self.model

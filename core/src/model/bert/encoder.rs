@@ -6,12 +6,11 @@ use alloc::vec::Vec;
 use super::{BertConfig, BertWeights, LinearWeights, NormWeights, TextSet};
 use crate::adapter::Adapters;
 use crate::backend::Backend;
+use crate::model::places::Places;
 use crate::model::{Frozen, Linear, ModelError, Site, Targets, upload};
 
 use super::workspace::Activations;
 
-/// The site of a linear layer that can't carry an adapter: no model has so many.
-pub(super) const NO_SITE: usize = usize::MAX;
 /// Linear layers of a layer of the encoder.
 pub(super) const LINEARS: usize = 6;
 
@@ -101,23 +100,16 @@ impl<B: Backend> Encoder<B> {
         let named = weights.layers.iter().enumerate();
         options.targets.check(named.flat_map(|(l, w)| linears(w).map(|linear| (&*linear.name, l))))?;
 
-        let (mut sites, mut places) = (Vec::new(), Vec::new());
+        let mut places = Places::new(&options.targets);
         let norm = |w: &NormWeights, name: &str| {
             let gamma = upload::tensor(backend, [1, 1, d], &w.weight, &format!("{name}.weight"))?;
             let beta = upload::tensor(backend, [1, 1, d], &w.bias, &format!("{name}.bias"))?;
             Ok::<_, ModelError>(Norm { gamma, beta })
         };
-        let mut place = 0;
         let mut linear = |w: &LinearWeights, out: usize, inp: usize, depth: usize| {
             let weight = upload::tensor(backend, [1, out, inp], &w.weight, &format!("{}.weight", w.name))?;
             let bias = upload::tensor(backend, [1, 1, out], &w.bias, &format!("{}.bias", w.name))?;
-            let mut site = NO_SITE;
-            if options.targets.has(&w.name, depth) {
-                site = sites.len();
-                sites.push(Site { name: w.name.clone(), out, inp, depth });
-                places.push(place);
-            }
-            place += 1;
+            let site = places.add(w.name.clone(), out, inp, depth);
             Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: Some(bias), site })
         };
         let mut layers = Vec::with_capacity(config.layers);
@@ -147,8 +139,8 @@ impl<B: Backend> Encoder<B> {
             token_type: upload::tensor(backend, [1, 1, d], &weights.token_types[..d], "token type embeddings")?,
             norm: norm(&weights.norm, "norm of the embeddings")?,
             layers,
-            sites,
-            places,
+            sites: places.sites,
+            places: places.places,
             config: config.clone(),
             options: options.clone(),
         })

@@ -8,10 +8,10 @@ use super::Encoder;
 use super::encoder::LINEARS;
 use super::workspace::{Activations, Gradients, LayerParts};
 use crate::adapter::Adapters;
-use crate::backend::{AttentionShape, Backend, View};
+use crate::backend::{AttentionShape, Backend};
+use crate::model::Wanted;
 use crate::model::linear::Inner;
 use crate::model::views::{rows, rows_mut};
-use crate::model::{Wanted, WeightGradients};
 
 /// Linear layers of a layer, in the order of its places.
 const QUERY: usize = 0;
@@ -20,20 +20,6 @@ const VALUE: usize = 2;
 const OUTPUT: usize = 3;
 const FC1: usize = 4;
 const FC2: usize = 5;
-
-/// Hands on the weight gradients of the sites and drops those of the other layers.
-struct OfSites<'a, B: Backend> {
-    sink: &'a mut dyn WeightGradients<B>,
-    sites: usize,
-}
-
-impl<B: Backend> WeightGradients<B> for OfSites<'_, B> {
-    fn collect(&mut self, backend: &B, site: usize, dy: View<'_, B::Tensor>, x: View<'_, B::Tensor>) {
-        if site < self.sites {
-            self.sink.collect(backend, site, dy, x);
-        }
-    }
-}
 
 impl<B: Backend> Encoder<B> {
     fn attention_shape(&self, act: &Activations<B>) -> AttentionShape {
@@ -100,15 +86,8 @@ impl<B: Backend> Encoder<B> {
         let (batch, n) = (act.batch, act.rows());
         let d_pooled = rows(&grad.d_pooled, batch);
         b.mean_pool_backward(rows_mut(&mut grad.d_hidden, n), d_pooled, act.tokens, Some(&act.lengths));
-        let sites = self.sites.len();
         for l in (first / LINEARS..self.config.layers).rev() {
-            match wanted {
-                Wanted::Adapters(..) => self.layer_backward(b, act, grad, wanted, l, first),
-                Wanted::Weights(sink) => {
-                    let mut sink = OfSites { sink: &mut **sink, sites };
-                    self.layer_backward(b, act, grad, &mut Wanted::Weights(&mut sink), l, first);
-                }
-            }
+            self.layer_backward(b, act, grad, wanted, l, first);
         }
     }
 

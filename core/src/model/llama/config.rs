@@ -182,6 +182,13 @@ pub struct BlockWeights {
     pub down: LinearWeights,
 }
 
+impl BlockWeights {
+    /// Its linear layers in the order of the forward pass.
+    pub(super) fn linears(&self) -> [&LinearWeights; 7] {
+        [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down]
+    }
+}
+
 /// All weights of a Llama on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaWeights {

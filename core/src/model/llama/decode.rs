@@ -208,9 +208,9 @@ impl<B: Backend> Llama<B> {
             return refuse(format!("{got} tokens after {past} in a decoder for {capacity}"));
         }
         self.check_tokens(0, tokens)?;
-        for linear in self.linears() {
+        for (place, linear) in self.linears().enumerate() {
             let width = linear.inner_width(adapters);
-            fit_columns(backend, &mut decoder.z[linear.site % SITES], decoder.part, width)?;
+            fit_columns(backend, &mut decoder.z[place % SITES], decoder.part, width)?;
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Frozen, Linear, Model, ModelError, Samples, Site, Wanted, argmax, upload};
+use super::places::Places;
+use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted, argmax, upload};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::{Backend, IGNORED};
@@ -45,6 +46,8 @@ pub struct Llama<B: Backend> {
     config: LlamaConfig,
     window: Window,
     sites: Vec<Site>,
+    /// Of each site: block·[`SITES`] + the linear's number in the order of the forward pass.
+    places: Vec<usize>,
     /// vocabulary×d.
     embedding: B::Weights,
     blocks: Vec<Block<B>>,
@@ -73,6 +76,20 @@ impl<B: Backend> Llama<B> {
     /// # Errors
     /// When extents, window and weights don't fit together, or the device is out of memory.
     pub fn new(backend: &B, config: &LlamaConfig, window: Window, weights: LlamaWeights) -> Result<Self, ModelError> {
+        Self::with_targets(backend, config, window, weights, &Targets::default())
+    }
+
+    /// As [`Llama::new`]; only these linear layers can carry adapters.
+    ///
+    /// # Errors
+    /// As [`Llama::new`], and when the targets are not there.
+    pub fn with_targets(
+        backend: &B,
+        config: &LlamaConfig,
+        window: Window,
+        weights: LlamaWeights,
+        targets: &Targets,
+    ) -> Result<Self, ModelError> {
         config.check()?;
         check_window(config, window)?;
         if weights.blocks.len() != config.layers {
@@ -84,12 +101,14 @@ impl<B: Backend> Llama<B> {
         let embedding = vocabulary(weights.embedding, "embedding")?;
         let head = weights.head.map(|values| vocabulary(values, "head")).transpose()?;
         let row = |values: &[f32], len, name: &str| upload::tensor(backend, [1, 1, len], values, name);
-        let mut sites = Vec::new();
+        let named = weights.blocks.iter().enumerate();
+        targets.check(named.flat_map(|(l, block)| block.linears().map(|w| (&*w.name, l))))?;
+        let mut places = Places::new(targets);
         let mut linear = |w: LinearWeights, out: usize, inp: usize, depth: usize| {
             let weight = Frozen::upload(backend, &w.weight, out, inp, &format!("{}.weight", w.name))?;
             let bias = w.bias.as_ref().map(|b| row(b, out, &format!("{}.bias", w.name)));
-            sites.push(Site { name: w.name, out, inp, depth });
-            Ok::<_, ModelError>(Linear { weight, bias: bias.transpose()?, site: sites.len() - 1 })
+            let site = places.add(w.name, out, inp, depth);
+            Ok::<_, ModelError>(Linear { weight, bias: bias.transpose()?, site })
         };
         let mut blocks = Vec::with_capacity(config.layers);
         for (depth, w) in weights.blocks.into_iter().enumerate() {
@@ -109,7 +128,8 @@ impl<B: Backend> Llama<B> {
         }
         let rope = backend.upload([1, config.positions, config.head_size], &rope_table::<B::Scalar>(config))?;
         let norm = row(&weights.norm, d, "final norm")?;
-        Ok(Self { config: config.clone(), window, sites, embedding, blocks, norm, head, rope })
+        let Places { sites, places, .. } = places;
+        Ok(Self { config: config.clone(), window, sites, places, embedding, blocks, norm, head, rope })
     }
 
     /// Its extents.

@@ -162,10 +162,10 @@ impl<B: Backend> LlamaWorkspace<B> {
     ) -> Result<(), BackendError> {
         let n = self.capacity * self.window.tokens;
         let mut widest = 0;
-        for (site, linear) in model.linears().enumerate() {
+        for (place, linear) in model.linears().enumerate() {
             let width = linear.inner_width(adapters);
             widest = widest.max(width);
-            fit_columns(backend, &mut self.z[site], n, width)?;
+            fit_columns(backend, &mut self.z[place], n, width)?;
         }
         fit_columns(backend, &mut self.dz, n, widest)
     }

@@ -176,6 +176,13 @@ pub struct BlockWeights {
     pub fc2: LinearWeights,
 }
 
+impl BlockWeights {
+    /// Its linear layers in the order of the forward pass.
+    pub(super) fn linears(&self) -> [&LinearWeights; 6] {
+        [&self.query, &self.key, &self.value, &self.output, &self.fc1, &self.fc2]
+    }
+}
+
 /// All weights of a ViT on the host, in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VitWeights {

@@ -14,8 +14,9 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::places::Places;
 use super::upload::tensor as upload;
-use super::{Frozen, Linear, Model, ModelError, Samples, Site, Wanted};
+use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::Backend;
@@ -40,6 +41,8 @@ struct Block<B: Backend> {
 pub struct Vit<B: Backend> {
     config: VitConfig,
     sites: Vec<Site>,
+    /// Of each site: block·[`SITES`](pass::SITES) + the linear's number in the order of the forward pass.
+    places: Vec<usize>,
     /// The patch projection without its bias, d×(channels·patch²).
     patch: B::Tensor,
     /// tokens×d: positions plus the projection's bias, or plus the class token in its row (whose patch is zero).
@@ -51,11 +54,24 @@ pub struct Vit<B: Backend> {
 }
 
 impl<B: Backend> Vit<B> {
-    /// Moves the weights to the device.
+    /// Moves the weights to the device; every linear layer can carry an adapter.
     ///
     /// # Errors
     /// When extents and weights don't fit together, or the device is out of memory.
     pub fn new(backend: &B, config: &VitConfig, weights: &VitWeights) -> Result<Self, ModelError> {
+        Self::with_targets(backend, config, weights, &Targets::default())
+    }
+
+    /// As [`Vit::new`]; only these linear layers can carry adapters.
+    ///
+    /// # Errors
+    /// As [`Vit::new`], and when the targets are not there.
+    pub fn with_targets(
+        backend: &B,
+        config: &VitConfig,
+        weights: &VitWeights,
+        targets: &Targets,
+    ) -> Result<Self, ModelError> {
         config.check()?;
         if weights.blocks.len() != config.layers {
             let what = format!("{} blocks of weights for {} layers", weights.blocks.len(), config.layers);
@@ -65,7 +81,9 @@ impl<B: Backend> Vit<B> {
             return Err(ModelError::Config { what: "class token: configuration and weights disagree".into() });
         }
         let (d, mlp) = (config.hidden, config.mlp);
-        let mut sites = Vec::new();
+        let named = weights.blocks.iter().enumerate();
+        targets.check(named.flat_map(|(l, block)| block.linears().map(|w| (&*w.name, l))))?;
+        let mut places = Places::new(targets);
         let norm = |w: &NormWeights, name: &str| {
             let gamma = upload(backend, [1, 1, d], &w.weight, &format!("{name}.weight"))?;
             Ok::<_, ModelError>(Norm { gamma, beta: upload(backend, [1, 1, d], &w.bias, &format!("{name}.bias"))? })
@@ -73,8 +91,8 @@ impl<B: Backend> Vit<B> {
         let mut linear = |w: &LinearWeights, out: usize, inp: usize, depth: usize| {
             let weight = upload(backend, [1, out, inp], &w.weight, &format!("{}.weight", w.name))?;
             let bias = w.bias.as_ref().map(|b| upload(backend, [1, 1, out], b, &format!("{}.bias", w.name)));
-            sites.push(Site { name: w.name.clone(), out, inp, depth });
-            Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: bias.transpose()?, site: sites.len() - 1 })
+            let site = places.add(w.name.clone(), out, inp, depth);
+            Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: bias.transpose()?, site })
         };
         let mut blocks = Vec::with_capacity(config.layers);
         for (depth, w) in weights.blocks.iter().enumerate() {
@@ -100,7 +118,8 @@ impl<B: Backend> Vit<B> {
                 Some(bias) => Some(upload(backend, [1, 1, config.classes], bias, "classifier.bias")?),
                 None => None,
             },
-            sites,
+            sites: places.sites,
+            places: places.places,
             config: config.clone(),
         })
     }

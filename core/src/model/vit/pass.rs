@@ -119,6 +119,7 @@ impl<B: Backend> Vit<B> {
     pub(super) fn run_backward(&self, b: &B, work: &mut VitWorkspace<B>, wanted: &mut Wanted<'_, B>) {
         // Nothing below the first wanted site is computed.
         let Some(first) = (0..self.sites().len()).find(|&site| wanted.has(site)) else { return };
+        let first = self.places[first];
         self.head_backward(b, work);
         for l in (first / SITES..self.config.layers).rev() {
             self.block_backward(b, work, wanted, l, first);

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::{Vit, VitConfig};
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
-use crate::model::Model;
 
 /// Activations of one block that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct BlockActivations<B: Backend> {
@@ -115,11 +114,10 @@ impl<B: Backend> VitWorkspace<B> {
     pub(super) fn attach(&mut self, backend: &B, model: &Vit<B>, adapters: &Adapters<B>) -> Result<(), BackendError> {
         let n = self.capacity * model.config.tokens();
         let rank = |site| adapters.slot(site).map_or(0, |slot| slot.rank);
-        let sites = Model::<B>::sites(model).len();
-        for site in 0..sites {
-            self.z[site] = backend.zeros([1, n, rank(site)])?;
+        for (site, &place) in model.places.iter().enumerate() {
+            self.z[place] = backend.zeros([1, n, rank(site)])?;
         }
-        self.dz = backend.zeros([1, n, (0..sites).map(rank).max().unwrap_or(0)])?;
+        self.dz = backend.zeros([1, n, (0..model.places.len()).map(rank).max().unwrap_or(0)])?;
         Ok(())
     }
 }
