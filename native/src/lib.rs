@@ -2,11 +2,14 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`formats`] | idx and safetensors files in, files out that are whole or not at all |
+//! | [`formats`] | files of every format in, files out that are whole or not at all |
 //! | [`model`] | Hugging Face folders (ViT, BERT) as plain data, tokenizers |
-//! | [`data`] | images, transforms, the bundled sequence of tasks and base model |
-//! | [`demo`] | the run: settings in, result out |
+//! | [`data`] | users' records, texts, prompts and images; the bundled sequence of tasks and base model |
+//! | [`config`] | the TOML file that describes a run |
+//! | [`run`] | runs: methods over tasks, saved while they go on |
+//! | [`demo`] | the run of the bundled sequence |
 //! | [`checkpoint`] | the state of a run on disk, from which it goes on |
+//! | [`peft`] | adapters as PEFT folders, sets of them, and models with adapters merged in |
 //! | [`mod@bench`] | the training step, timed |
 //! | [`report`] | `result.json`, the table, the HTML page and its figures |
 //! | [`progress`], [`memory`] | what a run says and needs while it goes on |
@@ -18,6 +21,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod config;
 pub mod data;
 pub mod demo;
 pub mod device;
@@ -25,8 +29,10 @@ mod error;
 pub mod formats;
 pub mod memory;
 pub mod model;
+pub mod peft;
 pub mod progress;
 pub mod report;
+pub mod run;
 
 pub use eblora_core as core;
 pub use error::Error;

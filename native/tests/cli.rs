@@ -146,7 +146,7 @@ fn results_that_are_none() {
     let folder = tempfile::tempdir().unwrap();
     assert!(refused_in(folder.path(), &["report", "result.json"]).contains("cannot read result.json"));
     fs::write(folder.path().join("result.json"), "{}").unwrap();
-    assert!(refused_in(folder.path(), &["report", "result.json"]).contains("not a result of `eblora demo`"));
+    assert!(refused_in(folder.path(), &["report", "result.json"]).contains("not a result of eblora"));
     fs::write(folder.path().join("result.json"), r#"{"schema":"other","version":1}"#).unwrap();
     assert!(refused_in(folder.path(), &["report", "result.json"]).contains("schema \"other\""));
 }
@@ -163,15 +163,16 @@ fn help_and_version_are_no_errors() {
 
 #[test]
 fn a_report_is_made_again_from_a_small_result() {
-    let method = r#"{"name":"ebo","learning_rates":{"s":0.003},"trainable_parameters":10,"zero_shot":[1,2],
+    let method = r#"{"name":"ebo","method":"ebo","settings":{},"learning_rates":{"s":0.003},"trainable_parameters":10,"zero_shot":[1,2],
         "accuracy":[[80.25,3],[40,70]],"mft":75.1,"mfn":55,"maa":67.6,"bwt":-40.2,"fwt_mtil":3,"fwt_cells":3,
         "spectra":[{"task":1,"step":5,"site":"layers.0.q","sigma":[2,1],"top_share":0.8,"effective_rank":1.6,
         "variance":0.25}],"subspace":[],"loss":[],"orthonormality_error":1e-7,"subspace_leak":null,"seconds":1.5,
         "peak_memory_bytes":null}"#;
     let result = format!(
-        r#"{{"schema":"eblora.demo-result","version":1,"eblora_version":"0","seed":3,"device":"cpu","threads":1,
-        "config":{{"base":"bundled","steps":5,"batch":2,"rank":2,"epsilon":0.9,"gradient_at":"base","split":"test",
-        "train_images":8,"measured_images":4}},"tasks":["first","second"],"methods":[{method}]}}"#
+        r#"{{"schema":"eblora.result","version":2,"eblora_version":"0","seed":3,"device":"cpu","threads":1,
+        "platform":"none",
+        "config":{{"base":"bundled","family":"vit","steps":5,"batch":2,"gradient_at":"base","split":"test",
+        "train_samples":8,"measured_samples":4,"resolved":null}},"tasks":["first","second"],"methods":[{method}]}}"#
     );
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("result.json"), result).unwrap();

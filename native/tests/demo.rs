@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use eblora::report::result::{DemoResult, SCHEMA, VERSION};
+use eblora::report::result::{RunResult, SCHEMA, VERSION};
 use tempfile::TempDir;
 
 /// Flags of the run that most tests look at.
@@ -22,7 +22,7 @@ struct Run {
     folder: TempDir,
     stdout: String,
     stderr: String,
-    result: DemoResult,
+    result: RunResult,
 }
 
 impl Run {
@@ -32,7 +32,7 @@ impl Run {
         let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         assert_eq!(output.status.code(), Some(0), "{flags:?}: {stderr}");
         let json = fs::read(folder.path().join("eblora-demo/result.json")).unwrap();
-        let result = DemoResult::from_json(&json, "result.json").unwrap();
+        let result = RunResult::from_json(&json, "result.json").unwrap();
         Self { folder, stdout, stderr, result }
     }
 

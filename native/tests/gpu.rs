@@ -6,9 +6,10 @@ use eblora::core::backend::{Backend, Cpu};
 use eblora::core::model::vit::{Vit, VitConfig, VitWeights};
 use eblora::core::model::{Model, Wanted};
 use eblora::data::{bundled, mix};
-use eblora::demo::{self, DemoConfig, MethodName};
+use eblora::demo::{self, DemoConfig};
 use eblora::device::{self, Device};
 use eblora::model::vit;
+use eblora::run::MethodName;
 use eblora_gpu::Wanted as Adapter;
 
 fn eblora(args: &[&str]) -> Output {

@@ -1,14 +1,15 @@
 //! The numbers that the method must reach: the demo as a user runs it, at its full length.
 
 use eblora::data::{bundled, mix};
-use eblora::demo::{self, DemoConfig, GradientAt, MethodName};
+use eblora::demo::{self, DemoConfig, GradientAt};
 use eblora::progress;
-use eblora::report::result::{DemoResult, MethodResult};
+use eblora::report::result::{MethodResult, RunResult};
 use eblora::report::table::{self, Style};
+use eblora::run::MethodName;
 
 const MIB: u64 = 1 << 20;
 
-fn run(config: &DemoConfig) -> DemoResult {
+fn run(config: &DemoConfig) -> RunResult {
     let (tasks, base) = (mix::tasks().unwrap(), bundled::base().unwrap());
     let result = demo::run(config, &tasks, &base, progress::standard(true).as_mut()).unwrap();
     println!("{}", table::render(&result, Style::Plain)); // shown where a test fails

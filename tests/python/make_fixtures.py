@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fixtures import adapter, bert, checks, gguf_file, gpm, llama, manifold, metrics, minilm
-from fixtures import ops, optim, text_ops, vit
+from fixtures import ops, optim, peft_lora, text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
@@ -45,6 +45,9 @@ def main() -> None:
         shutil.rmtree(output / name, ignore_errors=True)
         build(output / name).save(output / f"{name}.safetensors")
     minilm.build(output).save(output / "minilm.safetensors")
+    torch.manual_seed(SEED)
+    shutil.rmtree(output / "peft", ignore_errors=True)
+    peft_lora.build(output)
     gguf_file.write_llama(output / "llama_tied", output / "llama_tied.gguf")
     gguf_file.build(output / "blocks.gguf").save(output / "gguf_blocks.safetensors")
     (output / "metrics.json").write_text(json.dumps(metrics.build(), indent=1) + "\n")

@@ -12,8 +12,9 @@ use super::clock::{Clock, Sample, Times};
 use super::{BenchConfig, BenchError, Figure, Phases, SEED, figure, gradients};
 use crate::Error;
 use crate::data::{bundled, mix};
-use crate::demo::{self, DemoConfig, MethodName};
+use crate::demo::DemoConfig;
 use crate::model::vit;
+use crate::run::MethodName;
 
 /// Directions of M that EBLoRA's step projects off.
 pub const MEMORY: usize = 16;
@@ -104,7 +105,7 @@ impl<'a, B: Clock + 'static> Step<'a, B> {
     fn new(b: &B, method_name: MethodName, inputs: &'a Inputs) -> Result<Self, BenchError> {
         let model = Vit::new(b, &inputs.extents, &inputs.weights)?;
         // No threshold: each task's gradient goes into M whole.
-        let mut method = demo::method::<B>(method_name, &DemoConfig { epsilon: 1.0, ..inputs.config.clone() });
+        let mut method = DemoConfig { epsilon: 1.0, ..inputs.config.clone() }.method(method_name).make::<B>();
         let mut adapters = None;
         for task in 0..2 {
             let gradients = gradients(model.sites(), MEMORY, task)?;

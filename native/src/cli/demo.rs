@@ -8,13 +8,14 @@ use super::args::DemoArgs;
 use super::{interrupt, print};
 use crate::Error;
 use crate::data::{bundled, mix};
-use crate::demo::{self, Outcome, Saving};
+use crate::demo::{self, Outcome};
 use crate::formats::atomic;
 use crate::model::vit_folder::VitFolder;
 use crate::progress;
 use crate::report::html;
-use crate::report::result::DemoResult;
+use crate::report::result::RunResult;
 use crate::report::table::{self, Style};
+use crate::run::{self, Saving};
 
 pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     let config = args.config();
@@ -25,7 +26,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     let tasks = mix::tasks()?;
     config.check(&tasks, &folder)?;
     atomic::prepare_folder(&args.out)?;
-    let checkpoints = demo::checkpoint_folder(&args.out);
+    let checkpoints = run::checkpoint_folder(&args.out);
     let stop = interrupt::watch();
     let saving = Saving { folder: &checkpoints, every: args.checkpoint_every, start: args.start(), stop };
     let mut sink = progress::standard(args.quiet);
@@ -46,12 +47,12 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     };
     atomic::write(&args.out.join("result.json"), result.to_json()?.as_bytes())?;
     write_report(&result, &args.out)?;
-    demo::clear_checkpoints(&checkpoints, &config.methods)?; // the result holds everything
+    run::clear_checkpoints(&checkpoints)?; // the result holds everything
     Ok(ExitCode::SUCCESS)
 }
 
 /// Table to standard output; page and picture into the folder.
-pub fn write_report(result: &DemoResult, folder: &Path) -> Result<(), Error> {
+pub fn write_report(result: &RunResult, folder: &Path) -> Result<(), Error> {
     atomic::write(&folder.join("report.html"), html::render(result).as_bytes())?;
     atomic::write(&folder.join("forgetting.svg"), html::forgetting_svg(result).as_bytes())?;
     print(&table::render(result, style()));
@@ -60,7 +61,7 @@ pub fn write_report(result: &DemoResult, folder: &Path) -> Result<(), Error> {
 }
 
 /// Escapes only for a terminal whose user has not refused them (NO_COLOR).
-fn style() -> Style {
+pub fn style() -> Style {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if std::io::stdout().is_terminal() && !refused { Style::Ansi } else { Style::Plain }
 }

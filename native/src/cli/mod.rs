@@ -1,11 +1,17 @@
 //! The command line: parses, runs a verb, turns an error into one message and an exit code.
 
 mod args;
+mod ask;
 mod bench;
 mod demo;
 mod devices;
+mod export;
+mod init;
+mod inspect;
 mod interrupt;
+mod merge;
 mod report;
+mod train;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,9 +28,17 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Some(Verb::Demo(args)) => demo::run(&args),
+        Some(Verb::Init(args)) => init::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Check(args)) => train::check(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Train(args)) => train::run(&args),
+        Some(Verb::Eval(args)) => ask::eval(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Predict(args)) => ask::predict(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Bench(args)) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Devices(args)) => devices::run(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Report(args)) => report::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Inspect(args)) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Merge(args)) => merge::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Export(args)) => export::run(&args).map(|()| ExitCode::SUCCESS),
         None => demo::run(&cli.demo),
     };
     match done {

@@ -1,56 +1,33 @@
 //! The settings of a demo run, and what makes them possible.
 
-use std::fmt;
-
 use clap::ValueEnum;
+use eblora_core::train::GradientOrigin;
+use serde::{Deserialize, Serialize};
 
 use super::DemoError;
 use crate::data::mix::Task;
 use crate::device::Device;
 use crate::model::vit_folder::VitFolder;
-
-/// More threads than this are a typing error.
-pub const MOST_THREADS: usize = 256;
-
-/// A method that the demo can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MethodName {
-    /// LoRA, one fresh adapter a task, merged after it.
-    LoraFt,
-    /// Energy-balanced: s·U·Vᵀ with orthonormal factors, no protection of earlier tasks.
-    Ebo,
-    /// EBO with V orthogonal to the gradient subspace of earlier tasks.
-    Eblora,
-}
-
-impl MethodName {
-    /// Every method.
-    pub const ALL: [Self; 3] = [Self::LoraFt, Self::Ebo, Self::Eblora];
-
-    /// The name on the command line and in `result.json`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LoraFt => "lora-ft",
-            Self::Ebo => "ebo",
-            Self::Eblora => "eblora",
-        }
-    }
-}
-
-impl fmt::Display for MethodName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::run::{MOST_THREADS, MethodConfig, MethodName};
 
 /// Where the gradient for initialisation and subspace is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum GradientAt {
     /// At the base model, as the paper's authors do.
     Base,
     /// At the model with all earlier tasks merged in.
     #[default]
     Merged,
+}
+
+impl From<GradientAt> for GradientOrigin {
+    fn from(at: GradientAt) -> Self {
+        match at {
+            GradientAt::Base => Self::Base,
+            GradientAt::Merged => Self::Merged,
+        }
+    }
 }
 
 impl GradientAt {
@@ -64,7 +41,8 @@ impl GradientAt {
 }
 
 /// The images that accuracies are measured on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Split {
     /// The test images: for reports.
     #[default]
@@ -143,6 +121,20 @@ impl Default for DemoConfig {
 }
 
 impl DemoConfig {
+    /// A method with these settings.
+    pub fn method(&self, name: MethodName) -> MethodConfig {
+        let Rates { lora, s, relative_step } = self.rates;
+        let mut method = MethodConfig { rank: Some(self.rank), ..MethodConfig::new(name) };
+        match name {
+            MethodName::LoraFt => method.rate = lora,
+            MethodName::Ebo | MethodName::Eblora => (method.s_rate, method.step) = (s, relative_step),
+        }
+        if name == MethodName::Eblora {
+            method.epsilon = Some(self.epsilon);
+        }
+        method
+    }
+
     /// Checks each setting, and that the base in `folder` suits the tasks.
     pub fn check(&self, tasks: &[Task], folder: &VitFolder) -> Result<(), DemoError> {
         self.check_ranges()?;
@@ -246,11 +238,24 @@ mod tests {
     }
 
     #[test]
-    fn names_on_the_command_line_are_those_in_results() {
-        assert_eq!(MethodName::value_variants(), MethodName::ALL);
-        for method in MethodName::value_variants() {
-            assert_eq!(method.to_possible_value().unwrap().get_name(), method.as_str());
+    fn each_method_has_rates_of_its_own_and_flags_replace_them() {
+        let rates = |config: &DemoConfig, name| config.method(name).learning_rates().into_iter().collect::<Vec<_>>();
+        let pairs = |pairs: &[(&str, f64)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect::<Vec<_>>();
+        let default = DemoConfig::default();
+        assert_eq!(rates(&default, MethodName::LoraFt), pairs(&[("lora", 1.22e-3)]));
+        assert_eq!(rates(&default, MethodName::Ebo), pairs(&[("relative step", 0.4), ("s", 4e-3)]));
+        assert_eq!(rates(&default, MethodName::Eblora), pairs(&[("relative step", 0.4), ("s", 9e-3)]));
+        let own = Rates { lora: Some(1e-4), s: Some(2e-3), relative_step: Some(0.1) };
+        let given = DemoConfig { rates: own, ..default };
+        assert_eq!(rates(&given, MethodName::LoraFt), pairs(&[("lora", 1e-4)]));
+        for name in [MethodName::Ebo, MethodName::Eblora] {
+            assert_eq!(rates(&given, name), pairs(&[("relative step", 0.1), ("s", 2e-3)]));
         }
+        assert!(MethodName::ALL.iter().all(|name| given.method(*name).check().is_ok()));
+    }
+
+    #[test]
+    fn names_on_the_command_line_are_those_in_results() {
         for at in GradientAt::value_variants() {
             assert_eq!(at.to_possible_value().unwrap().get_name(), at.as_str());
         }

@@ -56,15 +56,24 @@ pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
 /// Writes `bytes` to `file` so that a crash leaves either the old content or the new, never a part.
 pub fn write(file: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let failed = |source| WriteError::File { file: file.to_owned(), source };
+    write_by(file, |temporary| temporary.write_all(bytes).map_err(failed))
+}
+
+/// The same for a content too large for memory, which `fill` puts into the temporary file.
+///
+/// # Errors
+/// As [`write()`], and what `fill` fails with; `file` is as it was then.
+pub fn write_by<E: From<WriteError>>(file: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
+    let failed = |source| WriteError::File { file: file.to_owned(), source };
     let folder = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let mut temporary = temporary(folder).map_err(failed)?;
-    temporary.write_all(bytes).map_err(failed)?;
+    fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(failed)?;
     temporary.persist(file).map_err(|e| failed(e.error))?;
-    sync_folder(folder).map_err(failed)
+    Ok(sync_folder(folder).map_err(failed)?)
 }
 
 /// Removes temporary files of [`write()`] that a process which was killed has left in `folder`.
@@ -119,6 +128,12 @@ mod tests {
         write(&file, b"one").unwrap();
         write(&file, b"two").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"two");
+        let failed = write_by(&file, |part| {
+            part.write_all(b"three").unwrap();
+            Err(WriteError::NotAFolder { path: file.clone() })
+        });
+        assert!(matches!(failed, Err(WriteError::NotAFolder { .. })));
+        assert_eq!(fs::read(&file).unwrap(), b"two", "a failed write changes nothing");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     }
 

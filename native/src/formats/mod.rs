@@ -1,8 +1,12 @@
 //! Files as bytes: what is read and written, each format with errors that say what is wrong and where.
 
 pub mod atomic;
+pub mod csv;
 pub mod gguf;
 pub mod gguf_blocks;
 mod gguf_header;
 pub mod idx;
+pub mod json_tree;
+pub mod npy;
 pub mod safetensors;
+pub mod safetensors_layout;

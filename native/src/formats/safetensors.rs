@@ -172,24 +172,12 @@ impl Tensors {
     }
 
     fn read_shards(folder: &Path, index: &Path) -> Result<Self, SafetensorsError> {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let file = index.display().to_string();
-        let bytes = read_bytes(index)?;
-        let parsed: Index = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
-            .map_err(|e| SafetensorsError::Index { file: file.clone(), reason: e.to_string() })?;
+        let weight_map = shards(index)?;
         let mut all = Self { source: folder.display().to_string(), entries: BTreeMap::new() };
-        for shard in parsed.weight_map.values().collect::<BTreeSet<_>>() {
-            // A shard is a neighbour of its list, not any file of the machine.
-            if Path::new(shard).file_name().is_none_or(|name| name != shard.as_str()) {
-                let reason = format!("`{shard}` is not a plain file name");
-                return Err(SafetensorsError::Index { file, reason });
-            }
+        for shard in weight_map.values().collect::<BTreeSet<_>>() {
             all.entries.extend(Self::read_file(&folder.join(shard))?.entries);
         }
-        match parsed.weight_map.keys().find(|name| !all.entries.contains_key(*name)) {
+        match weight_map.keys().find(|name| !all.entries.contains_key(*name)) {
             Some(tensor) => Err(SafetensorsError::Missing { file: all.source, tensor: tensor.clone() }),
             None => Ok(all),
         }
@@ -261,6 +249,26 @@ impl Tensors {
     }
 }
 
+/// Which shard holds which tensor, by [`INDEX_FILE`].
+pub(super) fn shards(index: &Path) -> Result<BTreeMap<String, String>, SafetensorsError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let file = index.display().to_string();
+    let bytes = read_bytes(index)?;
+    let parsed: Index = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+        .map_err(|e| SafetensorsError::Index { file: file.clone(), reason: e.to_string() })?;
+    for shard in parsed.weight_map.values() {
+        // A shard is a neighbour of its list, not any file of the machine.
+        if Path::new(shard).file_name().is_none_or(|name| name != shard.as_str()) {
+            let reason = format!("`{shard}` is not a plain file name");
+            return Err(SafetensorsError::Index { file, reason });
+        }
+    }
+    Ok(parsed.weight_map)
+}
+
 /// The values in f32.
 pub(super) fn widened(values: HostValues) -> Vec<f32> {
     match values {
@@ -303,7 +311,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, SafetensorsError> {
     fs::read(path).map_err(|source| SafetensorsError::Read { file: path.display().to_string(), source })
 }
 
-fn hint(folder: &Path) -> &'static str {
+pub(super) fn hint(folder: &Path) -> &'static str {
     if folder.join("pytorch_model.bin").exists() {
         "; pytorch_model.bin has to be converted: load the model in transformers and call save_pretrained"
     } else if !folder.is_dir() {
@@ -348,7 +356,7 @@ fn end_of_data(bytes: &[u8], header: u64) -> Option<u64> {
 }
 
 /// What people often have under a safetensors name.
-fn other_format(bytes: &[u8]) -> Option<&'static str> {
+pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     let starts: [(&[u8], &str); 5] = [
         (b"version https://git-lfs", "it is a Git LFS pointer; fetch the real file with `git lfs pull`"),
         (b"PK\x03\x04", "it is a PyTorch or zip file; convert it with save_pretrained of transformers"),

@@ -4,6 +4,7 @@ pub mod bert_config;
 pub mod bert_folder;
 pub mod chat;
 mod config_json;
+mod family;
 pub mod llama;
 pub mod llama_config;
 pub mod llama_gguf;
@@ -14,3 +15,5 @@ pub mod vit_checksum;
 pub mod vit_config;
 pub mod vit_folder;
 pub mod vit_names;
+
+pub use family::Family;

@@ -2,32 +2,34 @@
 
 use eblora_core::random::Random;
 
-use super::result::{DemoResult, LossPoint, MethodResult, RunConfig, SCHEMA, Spectrum, SubspaceSize, VERSION};
+use super::result::{LossPoint, MethodResult, RunConfig, RunResult, SCHEMA, Spectrum, SubspaceSize, VERSION};
 use crate::data::mix;
+use crate::model::Family;
 use crate::model::vit_names::Site;
 
 const STEPS: usize = 150;
 const RANK: usize = 8;
 
 /// Three methods over the five tasks.
-pub fn result() -> DemoResult {
-    DemoResult {
+pub fn result() -> RunResult {
+    RunResult {
         schema: SCHEMA.to_owned(),
         version: VERSION,
         eblora_version: "0.0.0-invented".to_owned(),
         seed: 0,
         device: "cpu".to_owned(),
         threads: 2,
+        platform: "linux x86_64, 2 cores".to_owned(),
         config: RunConfig {
             base: "bundled".to_owned(),
+            family: Family::Vit,
             steps: STEPS,
             batch: 32,
-            rank: RANK,
-            epsilon: 0.99,
             gradient_at: "merged".to_owned(),
             split: "test".to_owned(),
-            train_images: 3000,
-            measured_images: 1000,
+            train_samples: 3000,
+            measured_samples: 1000,
+            resolved: None,
         },
         tasks: mix::NAMES.map(str::to_owned).to_vec(),
         methods: vec![method("lora-ft", 0.45, 0.75), method("ebo", 0.62, 0.0), method("eblora", 0.95, 0.0)],
@@ -54,6 +56,8 @@ fn method(name: &str, keep: f64, slope: f64) -> MethodResult {
     let has_subspace = name == "eblora";
     MethodResult {
         name: name.to_owned(),
+        method: name.to_owned(),
+        settings: [("rank".to_owned(), RANK.to_string())].into(),
         learning_rates: [("s".to_owned(), 3e-3), ("relative_step".to_owned(), 0.1)].into(),
         trainable_parameters: 46_104,
         mft: mean((0..5).map(|j| accuracy[j][j]).collect()),

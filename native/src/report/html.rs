@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::result::{DemoResult, MethodResult};
+use super::result::{MethodResult, RunResult};
 use super::svg::{self, Canvas, escape, theme};
 
 const PAGE_CSS: &str = include_str!("page.css");
 
 /// The whole page.
-pub fn render(result: &DemoResult) -> String {
+pub fn render(result: &RunResult) -> String {
     let tasks = result.tasks.len();
     let title = format!("eblora: {tasks} tasks, one after the other");
     let style = format!("{}{PAGE_CSS}{}", theme::variables_css(), theme::figure_css());
@@ -63,21 +63,27 @@ pub fn render(result: &DemoResult) -> String {
 }
 
 /// The forgetting curves as an SVG file with a background of its own.
-pub fn forgetting_svg(result: &DemoResult) -> String {
+pub fn forgetting_svg(result: &RunResult) -> String {
     svg::forgetting_poster(result)
 }
 
-fn about(result: &DemoResult) -> String {
+fn about(result: &RunResult) -> String {
     let c = &result.config;
     format!(
-        "The same base model, budget and data order for every method: {} steps of {} images a task, rank {}. \
+        "The same base model, budget and data order for every method: {} steps of {} {} a task. \
          Seed {}, {} with {} thread(s), eblora {}.",
-        c.steps, c.batch, c.rank, result.seed, result.device, result.threads, result.eblora_version
+        c.steps,
+        c.batch,
+        c.family.samples(),
+        result.seed,
+        result.device,
+        result.threads,
+        result.eblora_version
     )
 }
 
 /// Each method's accuracy at the end, large.
-fn cards(result: &DemoResult) -> String {
+fn cards(result: &RunResult) -> String {
     let mut html = "<div class=\"cards\">\n".to_owned();
     for (i, m) in result.methods.iter().enumerate() {
         let balance = m.final_balance().map_or(String::new(), |(top, rank)| {
@@ -131,7 +137,7 @@ fn table(caption: &str, header: &[&str], rows: &[Vec<Cell>]) -> String {
     html + "</tbody></table></div>\n"
 }
 
-fn summary_table(result: &DemoResult) -> String {
+fn summary_table(result: &RunResult) -> String {
     let best = |f: fn(&MethodResult) -> f64| result.methods.iter().map(f).fold(f64::MIN, f64::max);
     type Column = fn(&MethodResult) -> f64;
     let scores: [Column; 6] = [|m| m.mft, |m| m.mfn, |m| m.maa, |m| m.bwt, |m| m.fwt_mtil, |m| m.fwt_cells];
@@ -248,7 +254,7 @@ fn folded(table: &str, method: &MethodResult, what: &str) -> String {
     format!("<details><summary>{}: {what} by linear</summary>\n{table}</details>\n", escape(&method.name))
 }
 
-fn settings(result: &DemoResult) -> String {
+fn settings(result: &RunResult) -> String {
     let c = &result.config;
     let mut html = "<h2>Settings</h2>\n<dl>".to_owned();
     let mut term = |name: &str, value: String| {
@@ -256,21 +262,31 @@ fn settings(result: &DemoResult) -> String {
     };
     term("base", c.base.clone());
     term("tasks", result.tasks.join(", "));
+    let samples = c.family.samples();
     term(
-        "images",
-        format!("{} to train on, {} ({}) to measure on, per task", c.train_images, c.measured_images, c.split),
+        samples,
+        format!(
+            "up to {} to train on, up to {} ({}) to measure on, per task",
+            c.train_samples, c.measured_samples, c.split
+        ),
     );
-    term("budget", format!("{} steps of {} images per task", c.steps, c.batch));
-    term("rank, ε", format!("{}, {}", c.rank, c.epsilon));
+    term("budget", format!("{} steps of {} {samples} per task", c.steps, c.batch));
     term("gradients at", format!("the {} model", c.gradient_at));
     for m in &result.methods {
-        let rates: Vec<_> = m.learning_rates.iter().map(|(name, rate)| format!("{name} {rate}")).collect();
-        term(&format!("rates of {}", m.name), rates.join(", "));
+        let settings: Vec<_> = m.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        term(&m.name, format!("{}: {}", m.method, settings.join(", ")));
     }
     term("seed", result.seed.to_string());
     term("device", format!("{}, {} thread(s)", result.device, result.threads));
+    term("machine", result.platform.clone());
     term("eblora", result.eblora_version.clone());
-    html + "</dl>\n"
+    html.push_str("</dl>\n");
+    if let Some(resolved) = &c.resolved {
+        // Values of JSON always have a text.
+        let text = serde_json::to_string_pretty(resolved).unwrap_or_default();
+        let _ = writeln!(html, "<details><summary>the whole config</summary><pre>{}</pre></details>", escape(&text));
+    }
+    html
 }
 
 fn missing() -> String {

@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::model::Family;
+
 /// What the file is.
-pub const SCHEMA: &str = "eblora.demo-result";
+pub const SCHEMA: &str = "eblora.result";
 /// Version of the format; goes up when a key changes its meaning or goes away.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Why a result could not be read or used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ResultError {
     /// Not JSON, or a key that is missing or of the wrong type.
-    #[error("{file}: not a result of `eblora demo`: at `{path}`: {reason}")]
+    #[error("{file}: not a result of eblora: at `{path}`: {reason}")]
     Json {
         /// The file.
         file: String,
@@ -44,9 +46,9 @@ pub enum ResultError {
     },
 }
 
-/// A run of the demo.
+/// What a run measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DemoResult {
+pub struct RunResult {
     /// [`SCHEMA`].
     pub schema: String,
     /// [`VERSION`].
@@ -59,6 +61,8 @@ pub struct DemoResult {
     pub device: String,
     /// Threads.
     pub threads: usize,
+    /// What the machine is: system, architecture, number of cores.
+    pub platform: String,
     /// Settings that all methods share.
     pub config: RunConfig,
     /// The tasks' names, in order.
@@ -72,29 +76,33 @@ pub struct DemoResult {
 pub struct RunConfig {
     /// The base model: "bundled" or its folder.
     pub base: String,
+    /// What kind of model it is.
+    pub family: Family,
     /// Steps per task.
     pub steps: usize,
-    /// Images per step.
+    /// Samples per step.
     pub batch: usize,
-    /// Rank of the adapters.
-    pub rank: usize,
-    /// Energy that the gradient subspace keeps.
-    pub epsilon: f64,
     /// Where gradients are taken: "base" or "merged".
     pub gradient_at: String,
     /// What accuracies are measured on: "test" or "validation".
     pub split: String,
-    /// Training images per task.
-    pub train_images: usize,
-    /// Images per task that accuracies are measured on.
-    pub measured_images: usize,
+    /// Training samples of the largest task.
+    pub train_samples: usize,
+    /// Samples that accuracies are measured on, of the largest task.
+    pub measured_samples: usize,
+    /// The config as it was resolved, of a run that had one.
+    pub resolved: Option<serde_json::Value>,
 }
 
 /// What one method did. Accuracies in per cent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodResult {
-    /// Its name: "lora-ft", "ebo", "eblora".
+    /// What it is called in this run: its label, by default the method's name.
     pub name: String,
+    /// The method: "lora-ft", "ebo", "eblora".
+    pub method: String,
+    /// All its settings, as text by name.
+    pub settings: BTreeMap<String, String>,
     /// Its learning rates by name.
     pub learning_rates: BTreeMap<String, f64>,
     /// Parameters that are trained in each task.
@@ -182,7 +190,30 @@ pub struct LossPoint {
     pub loss: f64,
 }
 
-impl DemoResult {
+impl RunResult {
+    /// The result of these methods, computed by this eblora on this machine.
+    pub fn new(
+        seed: u64,
+        device: String,
+        threads: usize,
+        config: RunConfig,
+        tasks: Vec<String>,
+        methods: Vec<MethodResult>,
+    ) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            version: VERSION,
+            eblora_version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed,
+            device,
+            threads,
+            platform: platform(),
+            config,
+            tasks,
+            methods,
+        }
+    }
+
     /// Parses and checks a `result.json`; `file` names it in errors.
     pub fn from_json(bytes: &[u8], file: &str) -> Result<Self, ResultError> {
         #[derive(Deserialize)]
@@ -280,6 +311,12 @@ impl MethodResult {
     }
 }
 
+/// Of this machine.
+fn platform() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{} {}, {cores} cores", std::env::consts::OS, std::env::consts::ARCH)
+}
+
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], file: &str) -> Result<T, ResultError> {
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|e| ResultError::Json {
         file: file.to_owned(),
@@ -301,7 +338,7 @@ mod tests {
     fn json_round_trips_to_the_bit() {
         let result = example::result();
         let json = result.to_json().unwrap();
-        assert_eq!(DemoResult::from_json(json.as_bytes(), "result.json").unwrap(), result);
+        assert_eq!(RunResult::from_json(json.as_bytes(), "result.json").unwrap(), result);
     }
 
     #[test]
@@ -312,7 +349,7 @@ mod tests {
                 serde_json::Value::Object(map) => {
                     for (key, inner) in map {
                         found.push(key.clone());
-                        if key != "learning_rates" {
+                        if !["learning_rates", "settings", "resolved"].contains(&key.as_str()) {
                             keys(inner, found);
                         }
                     }
@@ -333,7 +370,7 @@ mod tests {
 
     #[test]
     fn wrong_content_is_named() {
-        let message = |change: fn(&mut DemoResult)| {
+        let message = |change: fn(&mut RunResult)| {
             let mut result = example::result();
             change(&mut result);
             result.to_json().unwrap_err().to_string()
@@ -347,10 +384,10 @@ mod tests {
 
     #[test]
     fn foreign_files_are_told_apart() {
-        let message = |json: &str| DemoResult::from_json(json.as_bytes(), "f").unwrap_err().to_string();
-        assert!(message(r#"{"schema":"eblora.demo-result","version":2}"#).contains("version 2; this eblora reads"));
-        assert!(message(r#"{"schema":"eblora.demo-result","version":1}"#).contains("missing field"));
-        assert!(message("{").contains("not a result of `eblora demo`"));
+        let message = |json: &str| RunResult::from_json(json.as_bytes(), "f").unwrap_err().to_string();
+        assert!(message(r#"{"schema":"eblora.result","version":3}"#).contains("version 3; this eblora reads"));
+        assert!(message(r#"{"schema":"eblora.result","version":2}"#).contains("missing field"));
+        assert!(message("{").contains("not a result of eblora"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::result::{DemoResult, MethodResult};
+use super::result::{MethodResult, RunResult};
 
 /// No line is wider.
 pub const WIDTH: usize = 100;
@@ -17,7 +17,7 @@ pub enum Style {
 }
 
 impl Style {
-    fn paint(self, code: &str, text: &str) -> String {
+    pub(super) fn paint(self, code: &str, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
             Self::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
@@ -26,15 +26,15 @@ impl Style {
 }
 
 /// Bold.
-const BOLD: &str = "1";
+pub(super) const BOLD: &str = "1";
 /// Dim.
-const DIM: &str = "2";
+pub(super) const DIM: &str = "2";
 
 /// Text and the ANSI code that it gets on a terminal.
-type Cell = (String, &'static str);
+pub(super) type Cell = (String, &'static str);
 
 /// Accuracy matrices, then one line per method.
-pub fn render(result: &DemoResult, style: Style) -> String {
+pub fn render(result: &RunResult, style: Style) -> String {
     let mut text = String::new();
     for method in &result.methods {
         text.push_str(&style.paint(BOLD, &shorten(&method.name, 30)));
@@ -43,10 +43,13 @@ pub fn render(result: &DemoResult, style: Style) -> String {
         text.push('\n');
     }
     text.push_str(&style.paint(BOLD, "summary"));
-    let split = &result.config.split;
+    let (split, samples) = (&result.config.split, result.config.family.samples());
     // Writing to a String cannot fail.
-    let _ =
-        writeln!(text, ": accuracies in % on the {split} images, seed {}, {} thread(s)", result.seed, result.threads);
+    let _ = writeln!(
+        text,
+        ": accuracies in % on the {split} {samples}, seed {}, {} thread(s)",
+        result.seed, result.threads
+    );
     text.push_str(&grid(&summary(result), style));
     text.push_str(LEGEND);
     text
@@ -57,7 +60,7 @@ MFT just after training  MFN at the end  MAA over all stages  BWT change since t
 FWT before training: mean per task, mean of cells  top share, rank: of the last updates' energy
 ";
 
-fn matrix(result: &DemoResult, method: &MethodResult) -> Vec<Vec<Cell>> {
+fn matrix(result: &RunResult, method: &MethodResult) -> Vec<Vec<Cell>> {
     let room = (WIDTH - 20) / result.tasks.len().max(1);
     let mut header = vec![(String::new(), "")];
     header.extend(result.tasks.iter().map(|task| (shorten(task, room.saturating_sub(2).max(6)), DIM)));
@@ -77,7 +80,7 @@ fn matrix(result: &DemoResult, method: &MethodResult) -> Vec<Vec<Cell>> {
     rows
 }
 
-fn summary(result: &DemoResult) -> Vec<Vec<Cell>> {
+fn summary(result: &RunResult) -> Vec<Vec<Cell>> {
     let header = ["method", "MFT", "MFN", "MAA", "BWT", "FWT", "FWT cells", "top share", "rank", "seconds", "peak MiB"];
     let mut rows = vec![header.map(|h| (h.to_owned(), DIM)).to_vec()];
     let best = result.methods.iter().map(|m| m.mfn).fold(f64::MIN, f64::max);
@@ -98,7 +101,7 @@ fn summary(result: &DemoResult) -> Vec<Vec<Cell>> {
 }
 
 /// Rows under a header: the first column to the left, the others to the right, two spaces between.
-fn grid(rows: &[Vec<Cell>], style: Style) -> String {
+pub(super) fn grid(rows: &[Vec<Cell>], style: Style) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |j: usize| rows.iter().filter_map(|row| row.get(j)).map(|(t, _)| t.chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
@@ -120,7 +123,7 @@ fn grid(rows: &[Vec<Cell>], style: Style) -> String {
 }
 
 /// At most `most` characters.
-fn shorten(name: &str, most: usize) -> String {
+pub(super) fn shorten(name: &str, most: usize) -> String {
     // A name with control characters must not move the cursor.
     let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     if name.chars().count() <= most { name } else { name.chars().take(most - 1).chain(['…']).collect() }

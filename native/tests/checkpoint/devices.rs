@@ -13,11 +13,12 @@ use eblora::core::train::{
     Checkpoints, Outcome as Ended, RunRecord, RunState, Silent, Task, TrainConfig, TrainError, Trainer,
 };
 use eblora::data::{bundled, mix};
-use eblora::demo::{self, DemoConfig, MethodName, Outcome, Saving, Start};
+use eblora::demo::{self, DemoConfig, Outcome};
 use eblora::device::{self, Device};
 use eblora::model::vit;
 use eblora::progress::{Event, ProgressSink};
-use eblora::report::result::DemoResult;
+use eblora::report::result::RunResult;
+use eblora::run::{MethodName, Saving, Start};
 use eblora_gpu::{Gpu, Wanted};
 
 const STEPS: usize = 3;
@@ -62,7 +63,7 @@ fn sit(folder: &Path, device: &Device, start: Start, stop: bool) -> (Outcome, Ve
     (outcome, said)
 }
 
-fn result(outcome: Outcome) -> DemoResult {
+fn result(outcome: Outcome) -> RunResult {
     match outcome {
         Outcome::Finished(result) => *result,
         stopped => panic!("{stopped:?}"),

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use eblora::core::random::Random;
-use eblora::report::result::DemoResult;
+use eblora::report::result::RunResult;
 use tempfile::TempDir;
 
 /// A small run of all that the real one does.
@@ -51,7 +51,7 @@ fn start(folder: &Path, flags: &[&str]) -> Child {
 /// apart.
 fn numbers(folder: &Path) -> String {
     let json = fs::read(folder.join("eblora-demo/result.json")).unwrap();
-    let mut result = DemoResult::from_json(&json, "result.json").unwrap();
+    let mut result = RunResult::from_json(&json, "result.json").unwrap();
     for method in &mut result.methods {
         assert!(method.seconds > 0.0);
         (method.seconds, method.peak_memory_bytes) = (0.0, None);

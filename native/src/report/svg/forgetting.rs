@@ -4,7 +4,7 @@ use super::canvas::{Anchor, Canvas};
 use super::frame::{EndLabel, Frame};
 use super::theme::{method_class, task_class};
 use super::{PANEL_HEIGHT, PANEL_WIDTH};
-use crate::report::result::{DemoResult, MethodResult};
+use crate::report::result::{MethodResult, RunResult};
 
 /// Room for the labels at the lines' ends.
 const RIGHT: f64 = 122.0;
@@ -44,7 +44,7 @@ pub fn forgetting(method: &MethodResult, tasks: &[String]) -> Canvas {
 }
 
 /// All methods: the mean accuracy over the tasks seen so far.
-pub fn mean_of_seen(result: &DemoResult) -> Canvas {
+pub fn mean_of_seen(result: &RunResult) -> Canvas {
     let ends: Vec<_> = result.methods.iter().map(|m| format!("{} {:.1} %", m.name, m.mfn)).collect();
     let label = format!("Mean accuracy over the tasks seen so far; at the end: {}", ends.join(", "));
     let mut canvas = Canvas::new(PANEL_WIDTH, PANEL_HEIGHT, label);
@@ -74,7 +74,7 @@ pub fn mean_of_seen(result: &DemoResult) -> Canvas {
 }
 
 /// All forgetting curves and the mean in one picture with a background of its own, for a README.
-pub fn forgetting_poster(result: &DemoResult) -> String {
+pub fn forgetting_poster(result: &RunResult) -> String {
     const COLUMNS: usize = 2;
     const TOP: f64 = 44.0;
     const EDGE: f64 = 14.0;

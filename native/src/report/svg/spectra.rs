@@ -4,13 +4,13 @@ use super::canvas::{Anchor, Canvas};
 use super::frame::Frame;
 use super::theme::{hex, ramp};
 use super::{PANEL_HEIGHT, PANEL_WIDTH};
-use crate::report::result::{DemoResult, MethodResult};
+use crate::report::result::{MethodResult, RunResult};
 
 /// Mean shares of the energy after so many steps.
 type Moment = (f64, Vec<f64>);
 
 /// Stacked shares σᵢ²/Σσ² of one method, mean over the linears, over the steps of all tasks.
-pub fn spectra(method: &MethodResult, result: &DemoResult) -> Canvas {
+pub fn spectra(method: &MethodResult, result: &RunResult) -> Canvas {
     let balance = method
         .final_balance()
         .map_or(String::new(), |(top, rank)| format!("top direction {:.1} %, effective rank {rank:.1}", 100.0 * top));

@@ -5,6 +5,8 @@ mod apt;
 mod bare_metal;
 mod models;
 mod process;
+mod python;
+mod results;
 mod stages;
 mod suite;
 mod vulkan;
@@ -17,6 +19,19 @@ fn main() -> ExitCode {
     match parse(&arguments) {
         Ok(Task::Help) => print!("{}", help()),
         Ok(Task::List) => print!("{}", suite::list()),
+        Ok(Task::Results) => {
+            if let Err(message) = results::make() {
+                eprintln!("error: {message}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Ok(Task::Python) => match python::prepare() {
+            Ok(python) => println!("{}", python.display()),
+            Err(message) => {
+                eprintln!("error: {message}");
+                return ExitCode::FAILURE;
+            }
+        },
         Ok(Task::Test(chosen)) => return if suite::run(&chosen) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         Err(message) => {
             eprintln!("error: {message}\n\n{}", help());
@@ -31,6 +46,8 @@ fn main() -> ExitCode {
 enum Task {
     Help,
     List,
+    Python,
+    Results,
     /// Indices into [`STAGES`], rising.
     Test(Vec<usize>),
 }
@@ -41,6 +58,8 @@ fn help() -> String {
 cargo xtask test                  run every check, in order, stopping at the first failure
 cargo xtask test --only fmt,unit  run these stages only (and what they need)
 cargo xtask test --list           what the stages are
+cargo xtask results               run every benchmark config and write docs/results.md
+cargo xtask python                make the Python that the `peft` stage needs, and say where it is
 cargo xtask help                  this text
 
 Stages:
@@ -53,6 +72,8 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] | ["help" | "--help" | "-h", ..] | ["test", "--help" | "-h"] => Ok(Task::Help),
+        ["python"] => Ok(Task::Python),
+        ["results"] => Ok(Task::Results),
         ["test"] => Ok(Task::Test((0..STAGES.len()).collect())),
         ["test", "--list"] => Ok(Task::List),
         ["test", "--only"] => Err("--only takes the names of stages, such as --only fmt,unit".into()),
@@ -96,6 +117,7 @@ mod tests {
         for (line, word) in [("test --only fmt,typo", "typo"), ("tset", "tset"), ("test --fast", "--fast")] {
             assert!(parsed(line).unwrap_err().contains(word), "{line}");
         }
+        assert_eq!((parsed("python"), parsed("results")), (Ok(Task::Python), Ok(Task::Results)));
         assert!(parsed("test --only").is_err());
         assert!(parsed("test --only ,").is_err());
     }

@@ -2,7 +2,7 @@
 //! with the same set of targets, so that the heavy dependencies compile once.
 
 use crate::process::{built, cargo, command, output, root, run, succeeds};
-use crate::{models, vulkan};
+use crate::{models, python, vulkan};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -40,6 +40,17 @@ pub fn unit() -> Result<(), String> {
     }
     println!("(cargo-nextest would run the tests side by side and is not installed; `cargo test` does as well)");
     run(cargo(&["test"]).args(targets))
+}
+
+/// The tests that need Python are ignored by `unit`.
+pub fn peft() -> Result<(), String> {
+    let python = python::prepare()?;
+    let test = ["--workspace", "--test", "peft_python"];
+    if succeeds(&mut cargo(&["nextest", "--version"])) {
+        let all = ["--run-ignored", "all"];
+        return run(cargo(&["nextest", "run"]).args(test).args(all).env("EBLORA_PYTHON", python));
+    }
+    run(cargo(&["test"]).args(test).args(["--", "--ignored"]).env("EBLORA_PYTHON", python))
 }
 
 pub fn doctest() -> Result<(), String> {

@@ -15,7 +15,7 @@ pub struct Stage {
 }
 
 /// The suite, in the order in which it runs: the quickest verdicts first, then what builds upon the build.
-pub const STAGES: [Stage; 8] = [
+pub const STAGES: [Stage; 9] = [
     Stage { name: "fmt", about: "the sources are formatted as rustfmt.toml says", needs: &[], run: stages::fmt },
     Stage {
         name: "clippy",
@@ -30,6 +30,12 @@ pub const STAGES: [Stage; 8] = [
         about: "unit, property, fixture, architecture and end-to-end tests",
         needs: &["build"],
         run: stages::unit,
+    },
+    Stage {
+        name: "peft",
+        about: "stock PEFT and transformers load what we write to the same logits",
+        needs: &["build"],
+        run: stages::peft,
     },
     Stage { name: "doctest", about: "the code in the documentation runs", needs: &["build"], run: stages::doctest },
     Stage { name: "examples", about: "every example runs to its end", needs: &["build"], run: stages::examples },

@@ -1,14 +1,18 @@
 //! The verbs and flags.
 
+mod run;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::BenchConfig;
-use crate::demo::config::MOST_THREADS;
-use crate::demo::{DemoConfig, GradientAt, MethodName, Rates, Split, Start};
+use crate::demo::{DemoConfig, GradientAt, Rates, Split};
 use crate::device::Device;
+use crate::run::{MOST_THREADS, MethodName, Start};
+
+pub use run::{CheckArgs, ConfigArgs, EvalArgs, InitArgs, LearntArgs, PredictArgs, TrainArgs};
 
 /// Continual low-rank adaptation that does not forget. Without a verb: the demo.
 #[derive(Debug, Parser)]
@@ -24,12 +28,101 @@ pub struct Cli {
 pub enum Verb {
     /// Take a vision transformer through five tasks, with and without EBLoRA, and report what it remembers.
     Demo(DemoArgs),
+    /// Write a commented config to begin with.
+    Init(InitArgs),
+    /// Read a config with its model and data, and say what is wrong, without training.
+    Check(CheckArgs),
+    /// Train the tasks of a config, one after the other, by each of its methods.
+    Train(TrainArgs),
+    /// Measure a run's model after a task.
+    Eval(EvalArgs),
+    /// Ask a run's model after a task: texts or images in, labels or answers out.
+    Predict(PredictArgs),
     /// Time the training step of LoRA and EBLoRA on this machine.
     Bench(BenchArgs),
     /// List what there is to compute on, with drivers, limits and features.
     Devices(DevicesArgs),
     /// Make table, page and picture again from a result.json.
     Report(ReportArgs),
+    /// Show the spectra, norms and orthonormality of adapters: a PEFT LoRA folder, or a run's folder of them.
+    Inspect(InspectArgs),
+    /// Add up PEFT LoRA folders, weighted and perhaps smoothed, into one.
+    Merge(MergeArgs),
+    /// Write what a run has learnt for stock PEFT, or as a whole model with the adapters merged into its weights.
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A PEFT folder, or a folder with an adapters.json.
+    pub folder: PathBuf,
+    /// Write the figures as JSON to this file; `-`: to standard output, instead of the table.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// PEFT folders.
+    #[arg(required = true, value_name = "ADAPTER")]
+    pub adapters: Vec<PathBuf>,
+    /// A weight for each; default: 1.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true, value_parser = finite)]
+    pub weights: Vec<f32>,
+    /// Make the singular values of each layer's update equal first, at their mean or at equal Frobenius norm.
+    #[arg(long, value_enum, default_value_t)]
+    pub smooth: Smooth,
+    /// Folder for the result: a new or empty one.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// What updates are made like before they are merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Smooth {
+    /// They stay as they are.
+    #[default]
+    None,
+    /// All singular values at their mean.
+    Mean,
+    /// All singular values equal, and the Frobenius norm as before.
+    Frobenius,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Folders with an adapters.json, or PEFT folders; of several the sum is taken.
+    #[arg(required = true, value_name = "SET_OR_ADAPTER")]
+    pub sources: Vec<PathBuf>,
+    /// What to write.
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// The task after which the model is wanted; default: the last one.
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// Hugging Face folder of the base model; default for merged: the one that the adapters name.
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Folder for the result: a new or empty one.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// What an export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// One PEFT folder; with --base, under the names of the base's modules.
+    Peft,
+    /// The base's whole folder, with the adapters added to its weights.
+    Merged,
+}
+
+fn start(resume: bool, restart: bool) -> Start {
+    match (resume, restart) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Restart,
+        _ => Start::Anew,
+    }
 }
 
 #[derive(Debug, Args)]
@@ -83,8 +176,11 @@ pub struct DevicesArgs {
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The result.json of a run.
+    /// The result.json of a run, or the folder of one with several seeds.
     pub result: PathBuf,
+    /// Write means and deviations over the seeds as a Markdown table to this file; `-`: to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
     /// Folder for report.html and forgetting.svg; default: beside the result.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -155,11 +251,7 @@ pub struct DemoArgs {
 impl DemoArgs {
     /// What to do with checkpoints that are there already.
     pub fn start(&self) -> Start {
-        match (self.resume, self.restart) {
-            (true, _) => Start::Resume,
-            (_, true) => Start::Restart,
-            _ => Start::Anew,
-        }
+        start(self.resume, self.restart)
     }
 
     /// The settings that these flags mean.
@@ -199,6 +291,10 @@ fn threads(text: &str) -> Result<usize, String> {
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|e: &f64| *e > 0.0 && *e <= 1.0);
     share.ok_or("a number above 0 and at most 1 is expected".to_owned())
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|x: &f32| x.is_finite()).ok_or("a finite number is expected".to_owned())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -1,10 +1,10 @@
-//! Checkpoints of a demo run: one folder for each method, below the run's.
+//! Checkpoints of a run: one folder for each method, below the run's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::{DemoConfig, DemoError, MethodName};
+use super::{MethodConfig, RunError};
 use crate::Error;
 use crate::checkpoint::{CheckpointError, Loaded, Store};
 use crate::progress::{Event, ProgressSink};
@@ -40,27 +40,28 @@ pub(super) struct Saved {
     pub from: Option<Loaded>,
 }
 
-fn store(folder: &Path, method: MethodName) -> Store {
-    Store::new(folder.join(method.as_str()))
+fn store(folder: &Path, label: &str) -> Store {
+    Store::new(folder.join(label))
 }
 
 impl Saving<'_> {
-    /// Opens the checkpoints of every method, before anything is trained.
-    pub(super) fn open(&self, config: &DemoConfig, progress: &mut dyn ProgressSink) -> Result<Vec<Saved>, Error> {
-        match self.start {
-            Start::Anew => {
-                for name in MethodName::ALL {
-                    if store(self.folder, name).is_used()? {
-                        return Err(DemoError::Unfinished { folder: self.folder.to_owned(), method: name }.into());
-                    }
-                }
-            }
-            Start::Restart => clear(self.folder, &MethodName::ALL)?,
-            Start::Resume => {}
+    /// Refuses to start anew over the checkpoints of an unfinished run.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match (self.start, labels(self.folder)?.into_iter().next()) {
+            (Start::Anew, Some(method)) => Err(RunError::Unfinished { folder: self.folder.to_owned(), method }.into()),
+            _ => Ok(()),
         }
-        let mut all = Vec::with_capacity(config.methods.len());
-        for &name in &config.methods {
-            let mut store = store(self.folder, name);
+    }
+
+    /// Opens the checkpoints of every method, before anything is trained.
+    pub(super) fn open(&self, methods: &[MethodConfig], progress: &mut dyn ProgressSink) -> Result<Vec<Saved>, Error> {
+        self.check()?;
+        if self.start == Start::Restart {
+            clear(self.folder)?;
+        }
+        let mut all = Vec::with_capacity(methods.len());
+        for method in methods {
+            let mut store = store(self.folder, method.label());
             let from = if self.start == Start::Resume { store.load()? } else { None };
             for note in from.iter().flat_map(|loaded| &loaded.notes) {
                 progress.report(Event::Note(note));
@@ -77,13 +78,32 @@ impl Saving<'_> {
     }
 }
 
-/// Removes the checkpoints of these methods.
+/// The methods that have checkpoints in this folder, in the order of their names.
+fn labels(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    let failed = |source| CheckpointError::Read { folder: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let Some(label) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        if entry.file_type().map_err(failed)?.is_dir() && store(folder, &label).is_used()? {
+            found.push(label);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes the checkpoints of every method.
 ///
 /// # Errors
 /// When a file can't be removed.
-pub fn clear(folder: &Path, methods: &[MethodName]) -> Result<(), Error> {
-    for &name in methods {
-        store(folder, name).clear()?;
+pub fn clear(folder: &Path) -> Result<(), Error> {
+    for label in labels(folder)? {
+        store(folder, &label).clear()?;
     }
     match fs::remove_dir(folder) {
         // Others may have put something there.

@@ -1,0 +1,58 @@
+//! `eblora export`: what was learnt, for others to use.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{ExportArgs, ExportFormat};
+use super::merge::{check_not_empty, summary};
+use super::print;
+use crate::Error;
+use crate::peft::merged::{self, Base};
+use crate::peft::{AdapterSet, PeftAdapter, PeftError, sum};
+
+pub fn run(args: &ExportArgs) -> Result<(), Error> {
+    let is_set = |folder: &PathBuf| AdapterSet::is_in(folder);
+    if let Some(task) = args.task.clone().filter(|_| !args.sources.iter().any(is_set)) {
+        return Err(PeftError::TaskOfNoSet { task }.into());
+    }
+    let read = |folder: &PathBuf| match AdapterSet::is_in(folder) {
+        true => {
+            let set = AdapterSet::read(folder)?;
+            set.sum(set.position(args.task.as_deref())?)
+        }
+        false => PeftAdapter::read(folder),
+    };
+    let parts: Vec<_> = args.sources.iter().map(read).collect::<Result<_, PeftError>>()?;
+    let adapter = sum::stack(&parts)?;
+    check_not_empty(&adapter, "the sum")?;
+    match args.format {
+        ExportFormat::Peft => {
+            let adapter = match &args.base {
+                Some(base) => {
+                    let renamed = Base::open(base)?.rename(&adapter)?;
+                    PeftAdapter { base_model: Some(base.display().to_string()), ..renamed }
+                }
+                None => adapter,
+            };
+            merged::prepare_empty(&args.out)?;
+            adapter.write(&args.out)?;
+            print(&format!("{}: {}\n", args.out.display(), summary(&adapter)));
+        }
+        ExportFormat::Merged => {
+            let base = base_folder(args, &adapter)?;
+            Base::open(&base)?.write_merged(&adapter, &args.out)?;
+            print(&format!("{}: {} with {} merged in\n", args.out.display(), base.display(), summary(&adapter)));
+        }
+    }
+    Ok(())
+}
+
+/// The folder that was given, or the one that the adapters name.
+fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, PeftError> {
+    let named = adapter.base_model.as_deref();
+    match (&args.base, named) {
+        (Some(base), _) => Ok(base.clone()),
+        (None, Some(name)) if Path::new(name).join("config.json").exists() => Ok(PathBuf::from(name)),
+        (None, Some(name)) => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }),
+        (None, None) => Err(PeftError::NoBase { what: "the adapters name no base".to_owned() }),
+    }
+}

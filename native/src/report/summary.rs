@@ -1,0 +1,154 @@
+//! One table for the same run with several seeds: mean and standard deviation of every figure.
+
+use std::fmt::Write;
+
+use thiserror::Error;
+
+use super::result::{MethodResult, RunResult};
+
+/// Why results have no common table.
+#[derive(Debug, Error, PartialEq)]
+pub enum SummaryError {
+    /// No result at all.
+    #[error("no result to summarise")]
+    Empty,
+    /// Results of different runs.
+    #[error("the results of seeds {first} and {other} are not of one run: their {what} differ")]
+    Differ {
+        /// The first seed.
+        first: u64,
+        /// Another one.
+        other: u64,
+        /// What differs.
+        what: &'static str,
+    },
+}
+
+/// The mean of a list, and its standard deviation (n − 1 in the denominator; `None` for a single value).
+///
+/// ```
+/// use eblora::report::summary::mean_and_sd;
+/// assert_eq!(mean_and_sd(&[1.0, 3.0]), (2.0, Some(2.0_f64.sqrt())));
+/// assert_eq!(mean_and_sd(&[1.0]), (1.0, None));
+/// ```
+pub fn mean_and_sd(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
+/// The figures of one method over all seeds.
+type Column = (&'static str, fn(&MethodResult) -> f64);
+
+const COLUMNS: [Column; 7] = [
+    ("MFT", |m| m.mft),
+    ("MFN", |m| m.mfn),
+    ("MAA", |m| m.maa),
+    ("BWT", |m| m.bwt),
+    ("FWT", |m| m.fwt_mtil),
+    ("FWT cells", |m| m.fwt_cells),
+    ("seconds", |m| m.seconds),
+];
+
+/// A Markdown table: a row for each method, `mean ± SD` over the seeds, and another one of the accuracies at the end task
+/// by task.
+///
+/// # Errors
+/// When there is no result, or they are of different runs.
+pub fn markdown(results: &[RunResult]) -> Result<String, SummaryError> {
+    let first = results.first().ok_or(SummaryError::Empty)?;
+    for other in &results[1..] {
+        let names = |result: &RunResult| result.methods.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
+        for (what, differ) in [("tasks", first.tasks != other.tasks), ("methods", names(first) != names(other))] {
+            if differ {
+                return Err(SummaryError::Differ { first: first.seed, other: other.seed, what });
+            }
+        }
+    }
+    let cell = |method: usize, figure: &dyn Fn(&MethodResult) -> f64| {
+        let values: Vec<f64> = results.iter().map(|result| figure(&result.methods[method])).collect();
+        shown(&values)
+    };
+    let mut text = String::new();
+    let mut row = |cells: &[String]| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    };
+    let head = |names: Vec<String>| [vec!["method".to_owned()], names].concat();
+    let rule = |columns: usize| [vec!["---".to_owned()], vec!["---:".to_owned(); columns]].concat();
+    let names = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).chain(["parameters".to_owned()]).collect();
+    row(&head(names));
+    row(&rule(COLUMNS.len() + 1));
+    for (i, method) in first.methods.iter().enumerate() {
+        let figures = COLUMNS.iter().map(|(_, figure)| cell(i, figure));
+        row(&[vec![method.name.clone()], figures.collect(), vec![method.trainable_parameters.to_string()]].concat());
+    }
+    let mut accuracies = String::new();
+    let mut row = |cells: &[String]| {
+        let _ = writeln!(accuracies, "| {} |", cells.join(" | "));
+    };
+    row(&head(first.tasks.clone()));
+    row(&rule(first.tasks.len()));
+    let zero: Vec<_> = (0..first.tasks.len()).map(|j| cell(0, &|m: &MethodResult| m.zero_shot[j])).collect();
+    if !first.methods.is_empty() {
+        row(&[vec!["zero-shot".to_owned()], zero].concat());
+    }
+    for (i, method) in first.methods.iter().enumerate() {
+        let last = (0..first.tasks.len())
+            .map(|j| cell(i, &|m: &MethodResult| m.accuracy.last().map_or(0.0, |row| row[j])))
+            .collect();
+        row(&[vec![method.name.clone()], last].concat());
+    }
+    let seeds: Vec<_> = results.iter().map(|result| result.seed.to_string()).collect();
+    let c = &first.config;
+    Ok(format!(
+        "{text}\nAccuracies (%) at the end, task by task:\n\n{accuracies}\nSeeds {}; {} steps of {} {} a task; {} with {} \
+         thread(s), {}; eblora {}.\n",
+        seeds.join(", "),
+        c.steps,
+        c.batch,
+        c.family.samples(),
+        first.device,
+        first.threads,
+        first.platform,
+        first.eblora_version
+    ))
+}
+
+fn shown(values: &[f64]) -> String {
+    match mean_and_sd(values) {
+        (mean, Some(sd)) => format!("{mean:.1} ± {sd:.1}"),
+        (mean, None) => format!("{mean:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn means_and_deviations_over_the_seeds() {
+        let (first, mut second) = (example::result(), example::result());
+        second.seed = 1;
+        second.methods[2].mfn = first.methods[2].mfn + 2.0;
+        let text = markdown(&[first.clone(), second]).unwrap();
+        let mfn = first.methods[2].mfn + 1.0;
+        let row = text.lines().find(|line| line.starts_with("| eblora |")).unwrap();
+        assert!(row.contains(&format!("| {mfn:.1} ± 1.4 |")), "{row}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("| eblora |")).count(), 2);
+        assert!(!markdown(&[first]).unwrap().contains('±'), "one seed has no deviation");
+    }
+
+    #[test]
+    fn results_of_different_runs_are_refused() {
+        assert_eq!(markdown(&[]), Err(SummaryError::Empty));
+        let (first, mut other) = (example::result(), example::result());
+        (other.seed, other.tasks[1]) = (7, "another".to_owned());
+        assert_eq!(
+            markdown(&[first, other]).unwrap_err().to_string(),
+            "the results of seeds 0 and 7 are not of one run: their tasks differ"
+        );
+    }
+}

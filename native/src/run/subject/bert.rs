@@ -1,0 +1,104 @@
+//! A BERT encoder, its texts, and the texts of the labels that they are compared with.
+
+use eblora_core::backend::Backend;
+use eblora_core::model::ModelError;
+use eblora_core::model::bert::{Bert, Encoder, EncoderOptions, Head, TextSet};
+use eblora_core::train::{Fact, Task};
+
+use super::{Named, Subject};
+use crate::model::Family;
+use crate::model::bert_folder::BertFolder;
+
+/// Label texts that are embedded at a time.
+const LABELS_AT_ONCE: usize = 16;
+
+/// A BERT encoder under a head of frozen label texts, and its texts.
+#[derive(Clone, Debug)]
+pub struct BertSubject {
+    folder: BertFolder,
+    options: EncoderOptions,
+    labels: TextSet,
+    temperature: f64,
+    tasks: Vec<Named<'static, TextSet>>,
+}
+
+impl BertSubject {
+    /// The encoder in a folder; a text's label is a number among the texts of `labels`, which all tasks share.
+    pub fn new(
+        folder: BertFolder,
+        options: EncoderOptions,
+        labels: TextSet,
+        temperature: f64,
+        tasks: Vec<Named<'static, TextSet>>,
+    ) -> Self {
+        Self { folder, options, labels, temperature, tasks }
+    }
+}
+
+impl Subject for BertSubject {
+    type Samples = TextSet;
+    type Model<B: Backend<Scalar = f32>> = Bert<B>;
+
+    fn family(&self) -> Family {
+        Family::Bert
+    }
+
+    fn base(&self) -> &str {
+        &self.folder.source
+    }
+
+    fn model<B: Backend<Scalar = f32>>(&self, backend: &B) -> Result<Bert<B>, ModelError> {
+        let encoder = Encoder::new(backend, &self.folder.config, &self.folder.weights, &self.options)?;
+        let embeddings = pollster::block_on(encoder.embed(backend, &self.labels, LABELS_AT_ONCE, None))?;
+        Bert::new(backend, encoder, &Head::Labels { embeddings, temperature: self.temperature })
+    }
+
+    fn tasks(&self) -> Vec<Task<'_, TextSet>> {
+        self.tasks.iter().map(Named::task).collect()
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        let mut facts = vec![
+            Fact::new("base model", format!("one of checksum {:08x}", checksum(&self.folder))),
+            Fact::new("most tokens of a text", self.options.max_tokens),
+            Fact::new("temperature", self.temperature),
+            Fact::new("texts of the labels", format!("{:08x}", tokens(&self.labels))),
+        ];
+        for task in &self.tasks {
+            let value = format!("{:08x}, {:08x}", tokens(&task.train), tokens(&task.test));
+            facts.push(Fact::new(format!("texts of {}", task.name), value));
+        }
+        facts
+    }
+}
+
+/// CRC-32 of all tokens and where texts end.
+fn tokens(texts: &TextSet) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for text in 0..texts.len() {
+        hasher.update(&(texts.tokens(text).len() as u32).to_le_bytes());
+        texts.tokens(text).iter().for_each(|token| hasher.update(&token.to_le_bytes()));
+    }
+    hasher.finalize()
+}
+
+/// CRC-32 of extents and all weights; where the model lies does not count.
+fn checksum(folder: &BertFolder) -> u32 {
+    let BertFolder { source: _, config, weights } = folder;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(format!("{config:?}").as_bytes());
+    let mut add = |values: &[f32]| hasher.update(bytemuck::cast_slice(values));
+    let tables = [&weights.words, &weights.positions, &weights.token_types, &weights.norm.weight, &weights.norm.bias];
+    tables.into_iter().for_each(|values| add(values));
+    for layer in &weights.layers {
+        for linear in [&layer.query, &layer.key, &layer.value, &layer.output, &layer.fc1, &layer.fc2] {
+            add(&linear.weight);
+            add(&linear.bias);
+        }
+        for norm in [&layer.norm1, &layer.norm2] {
+            add(&norm.weight);
+            add(&norm.bias);
+        }
+    }
+    hasher.finalize()
+}

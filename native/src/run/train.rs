@@ -1,0 +1,210 @@
+//! `eblora train`: a config's run, seed by seed, into its folder.
+
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use super::engine::{self, MethodRun, Plan, Ran};
+use super::folder::{CONFIG, RESULT, RunFolder};
+use super::subject::Subject;
+use super::{AnySubject, Labels, Loaded, RunError, Saving, Start, checkpoint_folder, clear_checkpoints, method_result};
+use crate::Error;
+use crate::config::RunConfig;
+use crate::device::Device;
+use crate::formats::atomic;
+use crate::peft::AdapterSet;
+use crate::progress::{Event, ProgressSink};
+use crate::report::html;
+use crate::report::result::{MethodResult, RunConfig as Settings, RunResult};
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Trained {
+    /// Every seed is measured, in their order.
+    Finished(Vec<RunResult>),
+    /// It was asked to stop, and its state is saved.
+    Stopped {
+        /// The seed at hand.
+        seed: u64,
+        /// Label of the method at hand.
+        method: String,
+        /// Name of the task at hand.
+        task: String,
+        /// Steps taken in it.
+        step: usize,
+    },
+}
+
+/// Trains every seed of a config, saving the state while it goes on and the adapters and the report of each seed once it
+/// is through. The run saves its state and stops once `stop` is set.
+///
+/// # Errors
+/// When the folder holds a run and nobody said what to do with it, or another one than this; when something can't be
+/// written; when training fails. What was saved before stays.
+pub fn train(
+    config: &RunConfig,
+    loaded: &Loaded,
+    start: Start,
+    stop: &AtomicBool,
+    progress: &mut dyn ProgressSink,
+) -> Result<Trained, Error> {
+    let folders: Vec<_> = config.seeds.iter().map(|&seed| (seed, RunFolder::of(config, seed))).collect();
+    // Everything that can refuse does before the first seed trains.
+    let mut finished = Vec::with_capacity(folders.len());
+    for (_, folder) in &folders {
+        finished.push(earlier(config, folder, start)?);
+    }
+    let mut results = Vec::with_capacity(folders.len());
+    for ((seed, folder), earlier) in folders.iter().zip(finished) {
+        if config.seeds.len() > 1 {
+            progress.report(Event::Note(&format!("seed {seed}, into {}", folder.path().display())));
+        }
+        if let Some(result) = earlier {
+            progress.report(Event::Note(&format!("{} holds the finished run", folder.path().display())));
+            results.push(result);
+            continue;
+        }
+        atomic::prepare_folder(folder.path())?;
+        Labels::of(loaded).write(folder.path())?;
+        let done = match &loaded.subject {
+            AnySubject::Vit(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
+            AnySubject::Bert(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
+            AnySubject::Llama(subject) => one_seed(config, subject, *seed, folder, start, stop, progress),
+        };
+        match done? {
+            Ok(result) => results.push(result),
+            Err((method, task, step)) => return Ok(Trained::Stopped { seed: *seed, method, task, step }),
+        }
+    }
+    Ok(Trained::Finished(results))
+}
+
+/// The result of a folder whose run has finished before; makes the folder ready for one that has not.
+fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Option<RunResult>, Error> {
+    let result = folder.result();
+    let there = !matches!(result, Ok(None));
+    match start {
+        Start::Anew if there => Err(RunError::Finished { folder: folder.path().to_owned() }.into()),
+        Start::Resume if there => {
+            let before = folder.config()?;
+            match first_difference(&before, config)? {
+                Some(key) => Err(RunError::OtherConfig { folder: folder.path().to_owned(), key }.into()),
+                None => result,
+            }
+        }
+        Start::Restart => {
+            let file = folder.path().join(RESULT);
+            match fs::remove_file(&file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(RunError::Read { file, source }.into())
+                }
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The first key of the configs that matters for the numbers and is not the same.
+fn first_difference(before: &RunConfig, now: &RunConfig) -> Result<Option<String>, Error> {
+    let table = |config: &RunConfig| -> Result<toml::Table, Error> {
+        let mut config = config.clone();
+        // Where and by what it was computed, and which seeds beside, is no matter.
+        (config.device, config.threads, config.out, config.seeds) = Default::default();
+        config.train.checkpoint_every = 0;
+        Ok(toml::from_str(&config.to_toml()?).unwrap_or_default()) // it was just written
+    };
+    let (before, now) = (table(before)?, table(now)?);
+    Ok(difference("", &toml::Value::Table(before), &toml::Value::Table(now)))
+}
+
+fn difference(key: &str, a: &toml::Value, b: &toml::Value) -> Option<String> {
+    let below = |part: &str| if key.is_empty() { part.to_owned() } else { format!("{key}.{part}") };
+    match (a, b) {
+        (toml::Value::Table(a), toml::Value::Table(b)) => {
+            let missing =
+                |x: &toml::Table, y: &toml::Table| x.keys().find(|key| !y.contains_key(*key)).map(|key| below(key));
+            let inner = || a.iter().find_map(|(key, value)| difference(&below(key), value, b.get(key)?));
+            missing(a, b).or_else(|| missing(b, a)).or_else(inner)
+        }
+        (toml::Value::Array(a), toml::Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| difference(&below(&i.to_string()), a, b))
+        }
+        (a, b) => (a != b).then(|| key.to_owned()),
+    }
+}
+
+/// Method, task and step of a run that was stopped.
+type Place = (String, String, usize);
+
+fn one_seed<S: Subject + Sync>(
+    config: &RunConfig,
+    subject: &S,
+    seed: u64,
+    folder: &RunFolder,
+    start: Start,
+    stop: &AtomicBool,
+    progress: &mut dyn ProgressSink,
+) -> Result<Result<RunResult, Place>, Error>
+where
+    S::Samples: Sync,
+{
+    atomic::prepare_folder(folder.path())?;
+    let device: Device = config.device.parse().unwrap_or_default(); // checked when the config was read
+    let threads = config.threads();
+    let mut train = config.train.trainer(seed);
+    train.audit_every = usize::from(device == Device::Cpu);
+    let plan = Plan { methods: &config.methods, train, threads, device, folder: Some(folder.path()) };
+    let checkpoints = checkpoint_folder(folder.path());
+    let saving = Saving { folder: &checkpoints, every: config.train.checkpoint_every, start, stop };
+    // A folder whose checkpoints are refused keeps its config.
+    saving.check()?;
+    atomic::write(&folder.path().join(CONFIG), config.to_toml()?.as_bytes())?;
+    let (runs, device) = match engine::run(&plan, subject, Some(&saving), progress)? {
+        Ran::Finished { methods, device } => (methods, device),
+        Ran::Stopped { method, task, step } => return Ok(Err((method, task, step))),
+    };
+    for run in &runs {
+        write_adapters(config, subject, run, folder)?;
+    }
+    let methods: Result<Vec<MethodResult>, _> = runs.iter().map(method_result).collect();
+    let methods = methods.map_err(RunError::from)?;
+    let names = config.tasks.iter().map(|task| task.name.clone()).collect();
+    let result = RunResult::new(seed, device, threads, settings(config, subject)?, names, methods);
+    atomic::write(&folder.path().join("report.html"), html::render(&result).as_bytes())?;
+    atomic::write(&folder.path().join("forgetting.svg"), html::forgetting_svg(&result).as_bytes())?;
+    atomic::write(&folder.path().join(RESULT), result.to_json()?.as_bytes())?;
+    clear_checkpoints(&checkpoints)?; // the result and the adapters hold everything
+    Ok(Ok(result))
+}
+
+/// The adapters of a method's tasks, ready for PEFT.
+fn write_adapters<S: Subject>(
+    config: &RunConfig,
+    subject: &S,
+    run: &MethodRun,
+    folder: &RunFolder,
+) -> Result<(), Error> {
+    let tasks: Vec<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
+    let (base, family) = (Some(subject.base().to_owned()), subject.family());
+    let folder = folder.adapters(run.method.label());
+    AdapterSet::write_run(&folder, base, family, &tasks, &run.learnt, &run.sites)?;
+    Ok(())
+}
+
+fn settings<S: Subject>(config: &RunConfig, subject: &S) -> Result<Settings, Error> {
+    use eblora_core::model::Samples as _;
+    let tasks = subject.tasks();
+    // A config that was read is a table of values that JSON has too.
+    let resolved = toml::from_str::<serde_json::Value>(&config.to_toml()?).ok();
+    Ok(Settings {
+        base: subject.base().to_owned(),
+        family: subject.family(),
+        steps: config.train.steps,
+        batch: config.train.batch,
+        gradient_at: config.train.gradient_at.as_str().to_owned(),
+        split: config.train.split.as_str().to_owned(),
+        train_samples: tasks.iter().map(|task| task.train.len()).max().unwrap_or(0),
+        measured_samples: tasks.iter().map(|task| task.test.len()).max().unwrap_or(0),
+        resolved,
+    })
+}

@@ -1,0 +1,81 @@
+//! Each fault of config and data is one message with its place, before anything is trained or written.
+
+use crate::files::Project;
+
+/// The message of `check` after a change; `train` gives the same and writes nothing.
+fn told(project: &Project, overrides: &[&str]) -> String {
+    let args = |verb| [&[verb, "run.toml"], overrides].concat();
+    let message = project.refuses(&args("check"));
+    assert_eq!(project.refuses(&args("train")), message);
+    assert!(!project.path("run").exists(), "nothing is written");
+    message
+}
+
+#[test]
+fn faults_of_the_config() {
+    let project = Project::texts();
+    assert!(told(&project, &["model.base=nowhere"]).contains("nowhere"));
+    assert!(told(&project, &["model.targets=[\"keys\"]"]).contains("no linear layer is called `keys`"));
+    assert!(told(&project, &["model.blocks=[9]"]).contains("there is no block 9"));
+    assert!(told(&project, &["method.0.rank=1000"]).contains("rank 1000 of eblora is more than"));
+    assert!(told(&project, &["method.0.alpha=1"]).contains("is no setting of eblora"));
+    assert!(told(&project, &["train.split=validation"]).contains("task feeling has no `validation`"));
+    assert!(told(&project, &["model.max_tokens=100000"]).contains("positions"));
+    let text = project.read("run.toml").replace("rank = 2", "rnk = 2");
+    project.write("run.toml", text);
+    let message = told(&project, &[]);
+    assert!(message.starts_with("run.toml:13:1: `method.0.rnk`: unknown field `rnk`"), "{message}");
+}
+
+#[test]
+fn faults_of_texts() {
+    let project = Project::texts();
+    let change = |name: &str, from: &str, to: &str| {
+        let project = Project::texts();
+        let text = project.read(name);
+        assert!(text.contains(from), "{text}");
+        project.write(name, text.replacen(from, to, 1));
+        told(&project, &[])
+    };
+    assert!(told(&project, &["task.0.test=missing.jsonl"]).contains("missing.jsonl"));
+    let jsonl = "feeling/train.jsonl";
+    assert!(change(jsonl, "\"label\": 0}", "\"label\": 0").contains("feeling/train.jsonl:1:"));
+    assert!(change(jsonl, "w1 w2 w5", "").contains("feeling/train.jsonl:1:"));
+    assert!(change(jsonl, "\"label\": 1", "\"label\": 7").contains("feeling/train.jsonl:2"));
+    assert!(change(jsonl, "\"label\": 1", "\"lable\": 1").contains("feeling/train.jsonl:2"));
+    let long = change(jsonl, "w1 w2 w5", "w1 w1 w1 w1 w1 w1 w1 w1");
+    assert!(long.contains("feeling/train.jsonl:1") && long.contains("10 tokens, more than the 8"), "{long}");
+    let csv = "topic/test.csv";
+    assert!(change(csv, "w10,", "w10,x,").contains("topic/test.csv:2"));
+    let unknown = change(csv, "w10,", "w12,");
+    assert!(unknown.contains("topic/test.csv:2") && unknown.contains("unknown label `w12`"), "{unknown}");
+    assert!(change(csv, "topic,sentence", "topic,text").contains("sentence"));
+    let truncated = Project::texts();
+    let text = truncated.read(jsonl).replacen("w1 w2 w5", "w1 w1 w1 w1 w1 w1 w1 w1", 1);
+    truncated.write(jsonl, text);
+    let told = truncated.succeeds(&["check", "run.toml", "model.too_long=truncate"]);
+    assert!(told.contains("note: 1 of "), "{told}");
+}
+
+#[test]
+fn faults_of_images_and_prompts() {
+    let project = Project::images();
+    assert!(told(&project, &["task.0.train_labels=fashion/test-labels"]).contains("30"));
+    project.write("turned/train-3.png", "no image");
+    assert!(told(&project, &[]).contains("train-3.png"));
+    let project = Project::images();
+    let table = project.read("turned/test.csv").replacen(".png,", ".png,9", 1);
+    project.write("turned/test.csv", table);
+    assert!(told(&project, &[]).contains("unknown label `9"));
+
+    let project = Project::prompts();
+    let text = project.read("free/train.jsonl").replacen("\"content\": \"w10\"", "\"content\": \" \"", 1);
+    project.write("free/train.jsonl", text);
+    assert!(told(&project, &[]).contains("free/train.jsonl:1"));
+    let project = Project::prompts();
+    assert!(
+        told(&project, &["task.0.choices=[\"yes\", \"w11\"]"])
+            .contains("choice/train.jsonl:2: the answer \"no\" is none")
+    );
+    assert!(told(&project, &["model.max_tokens=3"]).contains("choice/train.jsonl:1"));
+}

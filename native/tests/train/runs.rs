@@ -1,0 +1,147 @@
+//! Whole runs: what they leave, and their models measured and asked again.
+
+use eblora::peft::AdapterSet;
+use eblora::report::result::RunResult;
+use serde_json::Value;
+
+use crate::files::Project;
+
+fn result(project: &Project, file: &str) -> RunResult {
+    RunResult::from_json(project.read(file).as_bytes(), file).unwrap()
+}
+
+/// `eblora eval` of the model after each task gives the row of the accuracy matrix, and of the base the zero-shot row.
+fn measured_again(project: &Project, result: &RunResult) {
+    for method in &result.methods {
+        let eval = |flags: &[&str]| -> Vec<f64> {
+            let args = [&["eval", "run", "--json", "--method", &method.name], flags].concat();
+            let json: Value = serde_json::from_str(&project.succeeds(&args)).unwrap();
+            result.tasks.iter().map(|task| json["accuracy"][task].as_f64().unwrap()).collect()
+        };
+        assert_eq!(eval(&["--base"]), method.zero_shot, "{}", method.name);
+        for (task, row) in result.tasks.iter().zip(&method.accuracy) {
+            assert_eq!(eval(&["--task", task]), *row, "{} after {task}", method.name);
+        }
+    }
+}
+
+#[test]
+fn images_are_trained_measured_and_asked() {
+    let project = Project::images();
+    let told = project.succeeds(&["check", "run.toml"]);
+    for part in [
+        "task fashion: 64 images to train on, 30 to measure on",
+        "method ours: eblora of rank 4",
+        "everything is there",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(!project.path("run").exists(), "check writes nothing");
+    let table = project.succeeds(&["train", "run.toml"]);
+    assert!(table.contains("on the test images, seed 0") && table.contains("ours: accuracy (%)"), "{table}");
+    let result = result(&project, "run/result.json");
+    assert_eq!(result.config.resolved.as_ref().unwrap()["train"]["steps"], 4);
+    assert_eq!(result.methods[1].method, "eblora");
+    assert!(result.methods[1].orthonormality_error.unwrap() < 5e-6 && result.methods[1].subspace_leak.unwrap() < 1e-5);
+    assert_eq!(result.methods[0].spectra[0].site, "layers.0.q");
+    assert!(!project.path("run/checkpoints").exists());
+    measured_again(&project, &result);
+
+    let page = project.read("run/report.html");
+    assert!(page.contains("the whole config") && !page.contains("<script"));
+    let metrics = project.read("run/ours/metrics.jsonl");
+    let events = |kind: &str| metrics.lines().filter(|line| line.contains(&format!("\"event\":\"{kind}\""))).count();
+    assert_eq!((events("zero_shot"), events("step"), events("learnt")), (1, 8, 2));
+    assert_eq!(events("memory"), 2 * 3 * 4, "two tasks, three linears of four blocks");
+
+    let set = AdapterSet::read(&project.path("run/ours/adapters")).unwrap();
+    assert_eq!(set.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>(), ["fashion", "turned"]);
+    let adapter = set.adapter(&set.tasks()[0]).unwrap();
+    assert_eq!(adapter.layers.len(), 12);
+    assert!(project.succeeds(&["inspect", "run/ours/adapters"]).contains("fashion"));
+    project.succeeds(&["export", "run/ours/adapters", "--format", "merged", "--base", "base", "--out", "merged"]);
+    assert!(project.path("merged/model.safetensors").exists() && project.path("merged/config.json").exists());
+
+    let asked = project.succeeds(&[
+        "predict",
+        "run",
+        "--method",
+        "ours",
+        "--top",
+        "2",
+        "turned/test-0.png",
+        "turned/test-1.png",
+    ]);
+    assert_eq!(asked.lines().count(), 2);
+    assert!(asked.lines().all(|line| line.matches('%').count() == 2), "{asked}");
+    assert!(
+        project.refuses(&["predict", "run", "turned/test-0.png"]).contains("choose by --method among lora-ft, ours")
+    );
+    assert!(project.refuses(&["predict", "run", "--method", "ours", "run.toml"]).contains("run.toml"));
+}
+
+#[test]
+fn texts_are_trained_measured_and_asked() {
+    let project = Project::texts();
+    project.succeeds(&["train", "run.toml", "--quiet"]);
+    let result = result(&project, "run/result.json");
+    measured_again(&project, &result);
+    let labels: Value = serde_json::from_str(&project.read("run/labels.json")).unwrap();
+    assert_eq!(labels["labels"], serde_json::json!(["no", "yes", "w10", "w11"]));
+    // One label space: what is asked may be called by the label of any task.
+    let line = project.succeeds(&["predict", "run", "--json", "--top", "4", "w8 w6 w9"]);
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    let sum: f64 = answer["answers"].as_array().unwrap().iter().map(|a| a["confidence"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9, "{line}");
+    assert!(project.refuses(&["predict", "run", ""]).contains("text 1 is empty"));
+    assert!(project.refuses(&["eval", "run", "--task", "nothing"]).contains("nothing"));
+    assert!(project.refuses(&["eval", "run", "--on", "nothing"]).contains("there are feeling, topic"));
+
+    // The same config again: kept, refused, or another one.
+    assert!(project.refuses(&["train", "run.toml"]).contains("holds a run that has finished"));
+    assert!(project.succeeds(&["train", "run.toml", "--resume"]).contains("MFN"));
+    let other = project.refuses(&["train", "run.toml", "train.steps=3", "--resume"]);
+    assert!(other.contains("differs at `train.steps`"), "{other}");
+    project.succeeds(&["train", "run.toml", "train.steps=3", "--restart", "-q"]);
+    assert_eq!(self::result(&project, "run/result.json").config.steps, 3);
+}
+
+#[test]
+fn prompts_are_trained_measured_and_asked() {
+    let project = Project::prompts();
+    project.succeeds(&["train", "run.toml", "--quiet"]);
+    let result = result(&project, "run/result.json");
+    measured_again(&project, &result);
+    let chosen = project.succeeds(&["predict", "run", "--task", "choice", "--top", "1", "w1 w5"]);
+    assert!(["yes ", "no "].iter().any(|answer| chosen.starts_with(answer)), "{chosen}");
+    assert_eq!(project.succeeds(&["predict", "run", "w1 w9"]).lines().count(), 1);
+}
+
+#[test]
+fn several_seeds_have_a_folder_each_and_a_common_table() {
+    let project = Project::texts();
+    let table = project.succeeds(&["train", "run.toml", "seeds=[3, 1]", "train.steps=3", "--quiet"]);
+    assert!(table.contains("±"), "{table}");
+    let seeds: Vec<_> = ["run/seed-3/result.json", "run/seed-1/result.json"].map(|f| result(&project, f).seed).into();
+    assert_eq!(seeds, [3, 1]);
+    project.succeeds(&["report", "run", "--markdown", "table.md"]);
+    let markdown = project.read("table.md");
+    let rows =
+        |text: &str| text.lines().filter(|line| line.starts_with("| eblora")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(rows(&markdown).len(), 2);
+    assert!(project.refuses(&["report", "base", "--markdown", "-"]).contains("holds no run"));
+}
+
+#[test]
+fn init_writes_a_config_that_is_read() {
+    let project = Project::texts();
+    for family in ["vit", "bert", "llama"] {
+        let file = format!("{family}.toml");
+        project.succeeds(&["init", &file, "--family", family]);
+        // All that is wrong with it is that there is no such model.
+        let told = project.refuses(&["check", &file]);
+        assert!(told.contains("models"), "{told}");
+        assert!(project.refuses(&["init", &file]).contains("--force replaces it"));
+        project.succeeds(&["init", &file, "--force"]);
+    }
+}

@@ -1,0 +1,43 @@
+//! `cargo xtask results`: runs every benchmark config and writes its tables to `docs/results.md`.
+
+use crate::models;
+use crate::process::{cargo, command, output, root, run};
+use std::fmt::Write;
+use std::fs;
+
+const PAGE: &str = "docs/results.md";
+const FOLDER: &str = "benchmarks";
+
+const HEAD: &str = "\
+# Results
+
+Made by `cargo xtask results`, which trains every `benchmarks/*.toml` (a run that is there is kept) and writes the tables.
+Means over the seeds, ± the standard deviation. MFT: accuracy (%) on each task just after training it; MFN: on all tasks at the
+end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained.
+The data and their checksums: [benchmarks/data](../benchmarks/data/README.md).
+";
+
+/// Trains what is not trained yet, and writes the page.
+pub fn make() -> Result<(), String> {
+    models::prepare()?;
+    run(&mut cargo(&["build", "--release"]))?;
+    let eblora = root().join("target").join("release").join(format!("eblora{}", std::env::consts::EXE_SUFFIX));
+    let mut configs: Vec<_> = (fs::read_dir(root().join(FOLDER)).map_err(|e| format!("{FOLDER}: {e}"))?)
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
+        .collect();
+    configs.sort();
+    let mut page = HEAD.to_owned();
+    for name in configs {
+        let (config, folder) = (format!("{FOLDER}/{name}.toml"), format!("{FOLDER}/{name}-run"));
+        run(&mut command(&eblora, &["train", &config, "--resume", "--quiet"]))?;
+        let tables = output(&mut command(&eblora, &["report", &folder, "--markdown", "-"]));
+        let tables =
+            tables.ok_or_else(|| format!("no tables of {folder}: does {config} say `out = \"{name}-run\"`?"))?;
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## {name}\n\n`eblora train {config}`\n\n{tables}\n");
+    }
+    fs::write(root().join(PAGE), page).map_err(|e| format!("{PAGE}: {e}"))?;
+    println!("{PAGE} is written");
+    Ok(())
+}
