@@ -145,3 +145,23 @@ fn init_writes_a_config_that_is_read() {
         project.succeeds(&["init", &file, "--force"]);
     }
 }
+
+/// The same config on a GPU (a software one where there is no other): within a sample of 10 of the CPU's accuracies.
+#[test]
+fn a_config_runs_on_a_gpu() {
+    let project = Project::texts();
+    let run = |device: &str, out: &str| {
+        let flags = [format!("device={device}"), format!("out={out}"), "train.steps=3".to_owned()];
+        project.succeeds(&["train", "run.toml", &flags[0], &flags[1], &flags[2], "-q"]);
+        result(&project, &format!("{out}/result.json"))
+    };
+    let (cpu, gpu) = (run("cpu", "on-cpu"), run("gpu", "on-gpu"));
+    assert_ne!(cpu.device, gpu.device);
+    for (a, b) in cpu.methods[0].accuracy.iter().flatten().zip(gpu.methods[0].accuracy.iter().flatten()) {
+        assert!((a - b).abs() <= 10.0 + 1e-9, "{a} and {b}");
+    }
+    let losses = |result: &RunResult| result.methods[0].loss.iter().map(|point| point.loss).collect::<Vec<_>>();
+    for (a, b) in losses(&cpu).iter().zip(&losses(&gpu)) {
+        assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "losses {a} and {b}");
+    }
+}

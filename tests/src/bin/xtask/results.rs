@@ -1,7 +1,7 @@
 //! `cargo xtask results`: runs every benchmark config and writes its tables to `docs/results.md`.
 
 use crate::models;
-use crate::process::{cargo, command, output, root, run};
+use crate::process::{built, cargo, command, output, root, run};
 use std::fmt::Write;
 use std::fs;
 
@@ -13,15 +13,16 @@ const HEAD: &str = "\
 
 Made by `cargo xtask results`, which trains every `benchmarks/*.toml` (a run that is there is kept) and writes the tables.
 Means over the seeds, ± the standard deviation. MFT: accuracy (%) on each task just after training it; MFN: on all tasks at the
-end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained.
+end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained. Seconds are those of the
+machine named below a table, whatever else it did.
 The data and their checksums: [benchmarks/data](../benchmarks/data/README.md).
 ";
 
 /// Trains what is not trained yet, and writes the page.
 pub fn make() -> Result<(), String> {
     models::prepare()?;
-    run(&mut cargo(&["build", "--release"]))?;
-    let eblora = root().join("target").join("release").join(format!("eblora{}", std::env::consts::EXE_SUFFIX));
+    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let eblora = built()?.join(format!("eblora{}", std::env::consts::EXE_SUFFIX));
     let mut configs: Vec<_> = (fs::read_dir(root().join(FOLDER)).map_err(|e| format!("{FOLDER}: {e}"))?)
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
