@@ -10,11 +10,19 @@ pub(super) struct Watcher<'a> {
     sink: &'a mut dyn ProgressSink,
     names: Vec<String>,
     steps: usize,
+    /// The task that the sink was told of last.
+    task: Option<usize>,
 }
 
 impl<'a> Watcher<'a> {
     pub fn new(sink: &'a mut dyn ProgressSink, names: Vec<String>, steps: usize) -> Self {
-        Self { sink, names, steps }
+        Self { sink, names, steps, task: None }
+    }
+
+    fn begin(&mut self, task: usize) {
+        self.task = Some(task);
+        let of = self.names.len();
+        self.sink.report(Event::Task { name: &self.names[task], number: task + 1, of, steps: self.steps });
     }
 
     /// Tells from where a method goes on.
@@ -40,12 +48,13 @@ impl<'a> Watcher<'a> {
 impl Observer for Watcher<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
         match progress {
-            Progress::Task { task } => {
-                let of = self.names.len();
-                self.sink.report(Event::Task { name: &self.names[task], number: task + 1, of, steps: self.steps });
-            }
+            Progress::Task { task } => self.begin(task),
             Progress::Step { step, loss, .. } => self.sink.report(Event::Step { number: step, loss: Some(loss) }),
             Progress::Learnt { task, accuracy } => {
+                // An earlier sitting may have trained it, and this one only measured it.
+                if self.task != Some(task) {
+                    self.begin(task);
+                }
                 let seen = accuracy[..=task].iter().sum::<f64>() / (task + 1) as f64;
                 self.sink.report(Event::Accuracy { task: accuracy[task], seen });
             }
@@ -53,5 +62,21 @@ impl Observer for Watcher<'_> {
             Progress::Warning(text) => self.sink.report(Event::Note(text)),
             Progress::Evaluating { .. } | Progress::Gradient { .. } => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Lines;
+
+    #[test]
+    fn a_task_that_is_only_measured_is_named_too() {
+        let mut out = Vec::new();
+        let mut lines = Lines::new(&mut out);
+        let mut watcher = Watcher::new(&mut lines, ["a", "b"].map(str::to_owned).to_vec(), 3);
+        watcher.progress(Progress::Learnt { task: 1, accuracy: &[50.0, 60.0] });
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("task 2/2 b: accuracy 60.0 %, mean of seen tasks 55.0 %"), "{text}");
     }
 }
