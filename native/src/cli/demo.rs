@@ -28,7 +28,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     atomic::prepare_folder(&args.out)?;
     let checkpoints = run::checkpoint_folder(&args.out);
     let stop = interrupt::watch();
-    let saving = Saving { folder: &checkpoints, every: args.checkpoint_every, start: args.start(), stop };
+    let saving = Saving { folder: &checkpoints, every: args.checkpoint_every, start: args.start.start(), stop };
     let mut sink = progress::standard(args.quiet);
     let outcome = demo::run_saved(&config, &tasks, &folder, &saving, sink.as_mut())?;
     drop(sink); // the bars must be gone before the table
@@ -47,7 +47,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     };
     atomic::write(&args.out.join("result.json"), result.to_json()?.as_bytes())?;
     write_report(&result, &args.out)?;
-    run::clear_checkpoints(&checkpoints)?; // the result holds everything
+    run::clear_checkpoints(&checkpoints, &config.methods)?; // the result holds everything
     Ok(ExitCode::SUCCESS)
 }
 

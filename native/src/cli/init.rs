@@ -14,7 +14,7 @@ pub fn run(args: &InitArgs) -> Result<(), Error> {
         let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists; --force replaces it");
         return Err(WriteError::File { file: file.clone(), source }.into());
     }
-    atomic::write(file, template(args.family.into()).as_bytes())?;
+    atomic::write(file, template(args.family).as_bytes())?;
     print(&format!(
         "{0} is written: name your model and data in it, then\n  eblora check {0}\n  eblora train {0}\n",
         file.display()

@@ -7,7 +7,6 @@ use super::args::ReportArgs;
 use super::demo::write_report;
 use super::print;
 use crate::Error;
-use crate::demo::DemoError;
 use crate::formats::atomic;
 use crate::report::result::RunResult;
 use crate::report::summary;
@@ -19,7 +18,7 @@ pub fn run(args: &ReportArgs) -> Result<(), Error> {
         return of_folder(args);
     }
     let file = &args.result;
-    let bytes = fs::read(file).map_err(|source| DemoError::Read { file: file.clone(), source })?;
+    let bytes = fs::read(file).map_err(|source| RunError::Read { file: file.clone(), source })?;
     let result = RunResult::from_json(&bytes, &file.display().to_string())?;
     let beside = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

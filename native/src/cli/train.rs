@@ -66,7 +66,7 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Error> {
     let stop = interrupt::watch();
     let mut sink = progress::standard(args.quiet);
     loaded.notes.iter().for_each(|note| sink.report(progress::Event::Note(note)));
-    let trained = run::train(&config, &loaded, args.start(), stop, sink.as_mut())?;
+    let trained = run::train(&config, &loaded, args.start.start(), stop, sink.as_mut())?;
     drop(sink); // the bars must be gone before the table
     match trained {
         Trained::Finished(results) => {

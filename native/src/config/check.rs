@@ -3,7 +3,7 @@
 use super::RunConfig;
 use crate::device::Device;
 use crate::model::Family;
-use crate::run::{MOST_THREADS, is_file_name};
+use crate::run::{FILE_NAME_RULE, MOST_THREADS, is_file_name};
 
 /// A key and what is wrong with it.
 type Wrong = (String, String);
@@ -101,11 +101,7 @@ impl RunConfig {
         for (i, task) in self.tasks.iter().enumerate() {
             let wrong = |key: &str, reason: &str| Err((format!("task.{i}.{key}"), reason.to_owned()));
             if !is_file_name(&task.name) {
-                return wrong(
-                    "name",
-                    "must be made of letters, digits, `-`, `_`, `+` and `.`, and begin with one of the first two: folders \
-                     are named after it",
-                );
+                return wrong("name", FILE_NAME_RULE);
             }
             for (key, path) in [("train", &task.train), ("test", &task.test)] {
                 if path.trim().is_empty() {

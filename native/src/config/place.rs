@@ -54,17 +54,10 @@ pub(super) fn span(text: &str, path: &[Step]) -> Range<usize> {
     found
 }
 
-/// Line and column of a byte, from 1; columns count characters.
-pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-    (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::line_and_column;
 
     #[test]
     fn keys_are_found_at_any_depth() {

@@ -6,8 +6,9 @@ use std::path::{Path as FilePath, PathBuf, absolute};
 use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
-use super::place::{Path, Step, line_and_column, path, shown, span};
+use super::place::{Path, Step, path, shown, span};
 use super::{ConfigError, Override, RunConfig};
+use crate::data::line_and_column;
 
 /// A config's text, for the places of what is wrong in it.
 struct Source<'a> {

@@ -23,3 +23,4 @@ pub mod texts;
 pub mod transform;
 
 pub use error::DataError;
+pub(crate) use source::line_and_column;

@@ -38,14 +38,16 @@ impl Source {
 
     /// Line and column of a byte.
     pub fn place(&self, at: usize) -> Place {
-        let before = &self.text[..self.text.floor_char_boundary(at)];
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        Place {
-            file: self.file.clone(),
-            line: Some(line_of(before.as_bytes())),
-            column: Some(before[line_start..].chars().count() as u64 + 1),
-        }
+        let (line, column) = line_and_column(&self.text, at);
+        Place { file: self.file.clone(), line: Some(line), column: Some(column) }
     }
+}
+
+/// Line and column of a byte, from 1; columns count characters.
+pub(crate) fn line_and_column(text: &str, at: usize) -> (u64, u64) {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    (line_of(before.as_bytes()), before[line_start..].chars().count() as u64 + 1)
 }
 
 /// The line, from 1, that comes after these bytes.

@@ -3,8 +3,6 @@
 pub mod config;
 mod run;
 
-use std::path::PathBuf;
-
 use thiserror::Error;
 
 pub use config::{DemoConfig, GradientAt, Rates, Split};
@@ -67,14 +65,6 @@ pub enum DemoError {
         task: String,
         /// Labels that it needs.
         needs: usize,
-    },
-    /// The demo's output cannot be read back.
-    #[error("cannot read {}: {source}", .file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
     },
     /// A run that nobody could ask to stop has stopped.
     #[error("{0} has stopped")]

@@ -6,6 +6,7 @@ pub mod gguf;
 pub mod gguf_blocks;
 mod gguf_header;
 pub mod idx;
+pub(crate) mod json;
 pub mod json_tree;
 pub mod npy;
 pub mod safetensors;

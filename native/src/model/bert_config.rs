@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::config_json::{self, Kind};
+use super::config_json::Kind;
+use crate::formats::json;
 
 /// The `model_type` that can be read.
 const MODEL_TYPE: &str = "bert";
@@ -153,7 +154,7 @@ impl Raw {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, BertConfigError> {
-    config_json::parse(bytes).map_err(|(path, reason)| BertConfigError::Json { file: file.to_owned(), path, reason })
+    json::parse(bytes).map_err(|(path, reason)| BertConfigError::Json { file: file.to_owned(), path, reason })
 }
 
 #[cfg(test)]

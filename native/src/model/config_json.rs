@@ -1,13 +1,6 @@
-//! What the readers of all `config.json` share: faults named by their key, and which model a config is of.
+//! What the readers of all `config.json` share: which model a config is of.
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
-/// Parses JSON, or tells at which key it is not what is expected, and why.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, (String, String)> {
-    let parsed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-    parsed.map_err(|e| (e.path().to_string(), e.inner().to_string()))
-}
 
 /// What a config is of instead, where it is not of the model type that is due.
 pub(super) fn other_type(found: Option<&str>, due: &str) -> Option<String> {

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::config_json::{self, other_type};
+use super::config_json::other_type;
+use crate::formats::json;
 
 /// The `model_type` that can be read.
 const MODEL_TYPE: &str = "llama";
@@ -86,7 +87,7 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<LlamaConfigFile, LlamaConf
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, LlamaConfigError> {
-    config_json::parse(bytes).map_err(|(path, reason)| LlamaConfigError::Json { file: file.to_owned(), path, reason })
+    json::parse(bytes).map_err(|(path, reason)| LlamaConfigError::Json { file: file.to_owned(), path, reason })
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::config_json::{self, Kind};
+use super::config_json::Kind;
+use crate::formats::json;
 
 /// The `model_type` that can be read.
 const MODEL_TYPE: &str = "vit";
@@ -364,7 +365,7 @@ impl Default for RawPreprocess {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, ConfigError> {
-    config_json::parse(bytes).map_err(|(path, reason)| ConfigError::Json { file: file.to_owned(), path, reason })
+    json::parse(bytes).map_err(|(path, reason)| ConfigError::Json { file: file.to_owned(), path, reason })
 }
 
 fn value(file: &str, key: &'static str, reason: String) -> ConfigError {

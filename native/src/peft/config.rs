@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{PeftAdapter, PeftError};
+use crate::formats::json;
 
 /// Settings that make something else of a LoRA than `W x + scale·B·A x`, where they are set; and what they are.
 const REFUSED: [(&str, &str); 13] = [
@@ -50,7 +51,6 @@ pub(super) struct Config {
 
 #[derive(Deserialize)]
 struct Raw {
-    peft_type: Option<String>,
     r: Option<usize>,
     lora_alpha: Option<f64>,
     use_rslora: Option<bool>,
@@ -76,7 +76,6 @@ impl Config {
             None => return Err(fault("peft_type", "is missing; a PEFT config has it, and \"LORA\" is due".to_owned())),
         }
         let raw: Raw = parse(bytes, file)?;
-        debug_assert!(raw.peft_type.is_some());
         let missing = |key: &str| fault(key, "is missing: the scale lora_alpha / r can't be told; add it".to_owned());
         let rank = raw.r.ok_or_else(|| missing("r"))?;
         let alpha = raw.lora_alpha.ok_or_else(|| missing("lora_alpha"))?;
@@ -142,12 +141,7 @@ fn patterns<T>(entries: Option<Ordered<T>>) -> Result<Vec<(Regex, T)>, String> {
 
 /// Parses JSON, or tells at which key it is not what is expected.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], file: &Path) -> Result<T, PeftError> {
-    let parsed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-    parsed.map_err(|e| PeftError::Json {
-        file: file.to_owned(),
-        path: e.path().to_string(),
-        reason: e.inner().to_string(),
-    })
+    json::parse(bytes).map_err(|(path, reason)| PeftError::Json { file: file.to_owned(), path, reason })
 }
 
 /// The entries of an object in the order of the file, which decides between patterns.

@@ -8,6 +8,7 @@ use eblora_core::linalg::orthonormality_error;
 use eblora_core::metrics::Spectrum;
 use serde::Serialize;
 
+use super::set::after;
 use super::{AdapterSet, PeftAdapter, PeftError, PeftLayer};
 
 /// Columns whose norms differ by no more than this share have one common norm: 1e-3, far above rounding and far below what
@@ -112,11 +113,7 @@ impl Inspection {
             let set = AdapterSet::read(folder)?;
             let facts = |task: &super::SetTask| {
                 let facts = AdapterFacts::of(&set.adapter(task)?)?;
-                let after = match task.after {
-                    eblora_core::method::After::Merge => "merge",
-                    eblora_core::method::After::Keep => "keep",
-                };
-                Ok(AdapterFacts { task: Some(task.name.clone()), after: Some(after), ..facts })
+                Ok(AdapterFacts { task: Some(task.name.clone()), after: Some(after::name(task.after)), ..facts })
             };
             set.tasks().iter().map(facts).collect::<Result<_, PeftError>>()?
         } else {

@@ -62,15 +62,19 @@ struct File {
     tasks: Vec<SetTask>,
 }
 
-mod after {
+pub(super) mod after {
     use super::{After, Deserialize};
     use serde::{Deserializer, Serializer, de::Error};
 
-    pub fn serialize<S: Serializer>(after: &After, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match after {
+    pub fn name(after: After) -> &'static str {
+        match after {
             After::Merge => "merge",
             After::Keep => "keep",
-        })
+        }
+    }
+
+    pub fn serialize<S: Serializer>(after: &After, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name(*after))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<After, D::Error> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::formats::json;
 use crate::model::Family;
 
 /// What the file is.
@@ -317,12 +319,8 @@ fn platform() -> String {
     format!("{} {}, {cores} cores", std::env::consts::OS, std::env::consts::ARCH)
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], file: &str) -> Result<T, ResultError> {
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|e| ResultError::Json {
-        file: file.to_owned(),
-        path: e.path().to_string(),
-        reason: e.inner().to_string(),
-    })
+fn parse<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T, ResultError> {
+    json::parse(bytes).map_err(|(path, reason)| ResultError::Json { file: file.to_owned(), path, reason })
 }
 
 fn content(key: &str, reason: String) -> ResultError {

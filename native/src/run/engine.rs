@@ -103,9 +103,7 @@ where
 {
     let methods = plan.methods;
     let mut saved = saving.map(|saving| saving.open(methods, progress)).transpose()?;
-    let threads = plan.threads;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|source| RunError::Threads { threads, source })?;
+    let pool = pool(plan.threads)?;
     let gpu = match &plan.device {
         Device::Cpu => None,
         Device::Gpu(wanted) => {
@@ -151,6 +149,12 @@ where
     }
     let device = gpu.as_ref().map_or_else(|| Cpu::<f32>::new().name(), Backend::name);
     Ok(Ran::Finished { methods: done, device })
+}
+
+/// The threads of a run.
+pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|source| RunError::Threads { threads, source }.into())
 }
 
 /// What all methods of a run share.

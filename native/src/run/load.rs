@@ -1,7 +1,7 @@
 //! From a config to what the run is about: every file is read and checked here, before anything is trained.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::data::images::folder::read_image_folder;
 use crate::data::images::listed::{ImageFields, read_listed_images};
 use crate::data::images::pair::{read_image_idx, read_image_npy};
 use crate::data::images::{ImageExamples, ImageShape};
-use crate::data::labels::LabelSpace;
+use crate::data::labels::{LabelSpace, check_training_classes};
 use crate::data::place::Place;
 use crate::demo::Split;
 use crate::device::Device;
@@ -150,7 +150,7 @@ fn vit(config: &RunConfig) -> Result<Loaded, Error> {
         };
         let train = read((&task.train, task.train_labels.as_deref()), config.train.train_samples)?;
         let test = read(split(config, task)?, config.train.test_samples)?;
-        check_classes(&task.name, &train.labels, &test.labels, space.names())?;
+        check_classes(&task.name, &train.labels, &test.labels, &space)?;
         tasks.push(Named { name: task.name.clone(), train: Cow::Owned(train), test: Cow::Owned(test) });
     }
     let labels = space.names().to_vec();
@@ -177,40 +177,35 @@ fn images(path: &Path, labels: Option<&Path>, label: &str, due: ImageShape) -> R
     Ok(if ends(&[".npy"]) { read_image_npy(path, labels, due)? } else { read_image_idx(path, labels, due)? })
 }
 
-/// The images with labels of the model instead of class numbers.
-fn relabelled(examples: ImageExamples, task: &TaskConfig, space: &LabelSpace, path: &Path) -> Result<ImageSet, Error> {
-    let mut numbers = Vec::with_capacity(examples.classes.len());
-    for class in &examples.classes {
+/// The images with labels of the model instead of class numbers. A number that is no name counts labels from 0.
+fn relabelled(
+    mut examples: ImageExamples,
+    task: &TaskConfig,
+    space: &LabelSpace,
+    path: &Path,
+) -> Result<ImageSet, Error> {
+    for class in &mut examples.classes {
         let name = task.label_texts.get(class).unwrap_or(class);
-        // A number that is no name counts labels from 0.
-        let number = match (space.index(name, &Place::file(path)), name.parse::<u32>()) {
-            (Err(_), Ok(number)) if (number as usize) < space.len() => number,
-            (found, _) => found?,
-        };
-        numbers.push(number);
+        let counted = || space.names().get(name.parse::<usize>().ok()?);
+        let known = space.names().contains(name);
+        *class = if known { name } else { counted().unwrap_or(name) }.clone();
     }
-    let mut set = examples.set;
-    set.labels.iter_mut().for_each(|label| *label = numbers[*label as usize]);
-    Ok(set)
+    Ok(examples.into_space(space, &Place::file(path))?)
 }
 
 /// Every class that is measured must be trained.
-fn check_classes(task: &str, train: &[u32], test: &[u32], names: &[String]) -> Result<(), Error> {
-    match test.iter().find(|label| !train.contains(label)) {
-        Some(&label) => {
-            let class = names.get(label as usize).cloned().unwrap_or_default();
-            Err(RunError::EmptyClass { task: task.to_owned(), class }.into())
-        }
-        None => Ok(()),
-    }
+fn check_classes(task: &str, train: &[u32], test: &[u32], space: &LabelSpace) -> Result<(), Error> {
+    let names = |labels: &'_ [u32]| -> BTreeSet<&str> {
+        labels.iter().filter_map(|&label| space.names().get(label as usize)).map(String::as_str).collect()
+    };
+    Ok(check_training_classes(task, names(test), names(train))?)
 }
 
 fn bert(config: &RunConfig) -> Result<Loaded, Error> {
     let base = Path::new(&config.model.base);
     let folder = BertFolder::read(base)?;
     let layers = folder.weights.layers.iter().enumerate().flat_map(|(block, layer)| {
-        let linears = [&layer.query, &layer.key, &layer.value, &layer.output, &layer.fc1, &layer.fc2];
-        linears.map(|w| (w.name.as_str(), block, w.bias.len(), w.weight.len() / w.bias.len().max(1)))
+        layer.linears().map(|w| (w.name.as_str(), block, w.bias.len(), w.weight.len() / w.bias.len().max(1)))
     });
     check_ranks(config, layers)?;
     let positions = folder.config.positions;
@@ -230,40 +225,33 @@ fn bert(config: &RunConfig) -> Result<Loaded, Error> {
     let mut tasks = Vec::with_capacity(config.tasks.len());
     for (task, (train, test)) in config.tasks.iter().zip(&read) {
         let (train, test) = (texts.encode(train, &space)?, texts.encode(test, &space)?);
-        check_classes(&task.name, train.labels(), test.labels(), &names)?;
+        check_classes(&task.name, train.labels(), test.labels(), &space)?;
         tasks.push(Named { name: task.name.clone(), train: Cow::Owned(train), test: Cow::Owned(test) });
     }
-    let options = EncoderOptions {
-        max_tokens: config.model.max_tokens,
-        // A GPU must not make anything anew for every batch.
-        padding: if is_cpu(config) { Padding::Longest } else { Padding::Fixed },
-        targets: targets(config),
-    };
     let bank: TextSet = texts.labels(&names)?;
     let notes = texts.notes();
-    let subject = BertSubject::new(folder, options, bank, config.model.temperature, tasks);
+    let subject = BertSubject::new(folder, encoder_options(config), bank, config.model.temperature, tasks);
     Ok(Loaded { subject: AnySubject::Bert(Box::new(subject)), labels: names, choices: BTreeMap::new(), notes })
 }
 
-fn is_cpu(config: &RunConfig) -> bool {
-    config.device.parse::<Device>().is_ok_and(|device| device == Device::Cpu)
+/// How an encoder is used on the config's device.
+pub(super) fn encoder_options(config: &RunConfig) -> EncoderOptions {
+    let cpu = config.device.parse::<Device>().is_ok_and(|device| device == Device::Cpu);
+    EncoderOptions {
+        max_tokens: config.model.max_tokens,
+        // A GPU must not make anything anew for every batch.
+        padding: if cpu { Padding::Longest } else { Padding::Fixed },
+        targets: targets(config),
+    }
 }
 
 fn decoder(config: &RunConfig) -> Result<Loaded, Error> {
     let base = Path::new(&config.model.base);
     let folder = llama::read(base)?;
     let extents = &folder.config;
-    let layers = folder.weights.blocks.iter().enumerate().flat_map(|(block, w)| {
-        let (d, q, kv, mlp) = (extents.hidden, extents.query_width(), extents.kv_width(), extents.mlp);
-        [
-            (w.query.name.as_str(), block, q, d),
-            (w.key.name.as_str(), block, kv, d),
-            (w.value.name.as_str(), block, kv, d),
-            (w.output.name.as_str(), block, d, q),
-            (w.gate.name.as_str(), block, mlp, d),
-            (w.up.name.as_str(), block, mlp, d),
-            (w.down.name.as_str(), block, d, mlp),
-        ]
+    let layers = folder.weights.blocks.iter().enumerate().flat_map(|(block, weights)| {
+        let shaped = weights.linears().into_iter().zip(extents.linear_shapes());
+        shaped.map(move |(w, (out, inp))| (w.name.as_str(), block, out, inp))
     });
     check_ranks(config, layers)?;
     let mut prompts = Prompts::open(base, &config.model)?;

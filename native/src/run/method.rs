@@ -50,35 +50,32 @@ impl MethodName {
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Self::LoraFt => &["rank", "alpha", "rate", "weight_decay", "between_tasks"],
-            Self::Ebo => &[
-                "rank",
-                "step",
-                "convention",
-                "s_rate",
-                "s_first",
-                "s_last",
-                "weight_decay",
-                "init",
-                "tangent",
-                "retraction",
-                "drift_period",
-            ],
-            Self::Eblora => &[
-                "rank",
-                "step",
-                "convention",
-                "s_rate",
-                "s_first",
-                "s_last",
-                "weight_decay",
-                "init",
-                "tangent",
-                "retraction",
-                "drift_period",
-                "epsilon",
-                "budget",
-            ],
+            Self::Ebo => &BALANCED[..11],
+            Self::Eblora => &BALANCED,
         }
+    }
+}
+
+/// The settings of balanced methods; the last two are of those with a memory.
+const BALANCED: [&str; 13] = [
+    "rank",
+    "step",
+    "convention",
+    "s_rate",
+    "s_first",
+    "s_last",
+    "weight_decay",
+    "init",
+    "tangent",
+    "retraction",
+    "drift_period",
+    "epsilon",
+    "budget",
+];
+
+impl AsRef<str> for MethodName {
+    fn as_ref(&self) -> &str {
+        self.as_str()
     }
 }
 
@@ -267,56 +264,46 @@ impl MethodConfig {
     ///
     /// # Errors
     /// The setting's key and what is wrong with it.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
-        let given = [
-            ("rank", self.rank.is_some()),
-            ("alpha", self.alpha.is_some()),
-            ("rate", self.rate.is_some()),
-            ("between_tasks", self.between_tasks.is_some()),
-            ("step", self.step.is_some()),
-            ("convention", self.convention.is_some()),
-            ("s_rate", self.s_rate.is_some()),
-            ("s_first", self.s_first.is_some()),
-            ("s_last", self.s_last.is_some()),
-            ("weight_decay", self.weight_decay.is_some()),
-            ("init", self.init.is_some()),
-            ("tangent", self.tangent.is_some()),
-            ("retraction", self.retraction.is_some()),
-            ("drift_period", self.drift_period.is_some()),
-            ("epsilon", self.epsilon.is_some()),
-            ("budget", self.budget.is_some()),
-        ];
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, reason: String| Err((key.to_owned(), reason));
         let keys = self.name.keys();
-        if let Some((key, _)) = given.iter().find(|(key, given)| *given && !keys.contains(key)) {
-            return Err((key, format!("is no setting of {}, which has {}", self.name, keys.join(", "))));
+        // What is not set is not written.
+        let given = toml::Table::try_from(self).map_err(|error| ("name".to_owned(), error.to_string()))?;
+        let foreign = |key: &&String| !["name", "label"].contains(&key.as_str()) && !keys.contains(&key.as_str());
+        if let Some(key) = given.keys().find(foreign) {
+            return Err((key.clone(), format!("is no setting of {}, which has {}", self.name, keys.join(", "))));
         }
         if self.label.as_ref().is_some_and(|label| !is_file_name(label)) {
-            return Err(("label", "must be made of letters, digits, `-`, `_`, `+` and `.`, and begin with one of the first two: folders are named after it".to_owned()));
+            return wrong("label", FILE_NAME_RULE.to_owned());
         }
         for (key, count) in [("rank", self.rank), ("budget", self.budget)] {
             if count == Some(0) {
-                return Err((key, "0 is not in the range 1..".to_owned()));
+                return wrong(key, "0 is not in the range 1..".to_owned());
             }
         }
         let positive = [("alpha", self.alpha), ("rate", self.rate), ("step", self.step), ("s_rate", self.s_rate)];
         for (key, value) in positive {
             if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
-                return Err((key, format!("{value} is not above 0")));
+                return wrong(key, format!("{value} is not above 0"));
             }
         }
         if let Some(decay) = self.weight_decay.filter(|d| !(0.0..1.0).contains(d)) {
-            return Err(("weight_decay", format!("{decay} is not in the range 0 ≤ weight_decay < 1")));
+            return wrong("weight_decay", format!("{decay} is not in the range 0 ≤ weight_decay < 1"));
         }
         if let Some(epsilon) = self.epsilon.filter(|e| !(*e > 0.0 && *e <= 1.0)) {
-            return Err(("epsilon", format!("{epsilon} is not in the range 0 < epsilon ≤ 1")));
+            return wrong("epsilon", format!("{epsilon} is not in the range 0 < epsilon ≤ 1"));
         }
         let [first, last] = self.magnitudes();
         match DepthSchedule::new(first, last) {
             Ok(_) => Ok(()),
-            Err(error) => Err((if self.s_first.is_some() { "s_first" } else { "s_last" }, error.to_string())),
+            Err(error) => wrong(if self.s_first.is_some() { "s_first" } else { "s_last" }, error.to_string()),
         }
     }
 }
+
+/// What [`is_file_name`] asks for.
+pub(crate) const FILE_NAME_RULE: &str = "must be made of letters, digits, `-`, `_`, `+` and `.`, and begin with one of the \
+    first two: folders are named after it";
 
 /// Whether a name can be a folder's on any system.
 pub(crate) fn is_file_name(name: &str) -> bool {

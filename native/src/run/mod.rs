@@ -27,7 +27,7 @@ use thiserror::Error;
 
 pub use engine::{MethodRun, Plan, Ran};
 pub use load::{AnySubject, Loaded, load};
-pub(crate) use method::is_file_name;
+pub(crate) use method::{FILE_NAME_RULE, is_file_name};
 pub use method::{MethodConfig, MethodName};
 pub use outcome::method_result;
 pub use saved::{Saving, Start, clear as clear_checkpoints, folder as checkpoint_folder};
@@ -119,14 +119,6 @@ pub enum RunError {
     NoValidation {
         /// The task.
         task: String,
-    },
-    /// A class that is measured but not trained.
-    #[error("task {task}: class {class:?} is among the samples to measure on, but no training sample is of it")]
-    EmptyClass {
-        /// The task.
-        task: String,
-        /// The class.
-        class: String,
     },
     /// A text with more tokens than a run takes.
     #[error(

@@ -5,7 +5,7 @@ use std::path::Path;
 use eblora_core::model::llama::{Choices, Ranking, TokenSet};
 
 use super::RunError;
-use super::texts::{cut_note, fields, label_text, task_labels};
+use super::texts::{cut_note, fields, label_text, quoted, task_labels};
 use crate::Error;
 use crate::config::{Chat, ModelConfig, TaskConfig, TooLong};
 use crate::data::prompts::{PromptExample, PromptFields, Turn, read_prompts};
@@ -71,9 +71,8 @@ impl Prompts {
         for example in examples {
             let place = example.place.to_string();
             if let Some(choices) = choices.filter(|choices| !choices.contains(&example.answer)) {
-                let known: Vec<_> = choices.iter().map(|choice| format!("{choice:?}")).collect();
                 let answer = example.answer.clone();
-                return Err(RunError::Choice { place, answer, known: known.join(", ") }.into());
+                return Err(RunError::Choice { place, answer, known: quoted(choices.iter()) }.into());
             }
             let answer = self.answer(&example.answer)?;
             let longest = set.choices().and_then(|c| c.answers.iter().map(Vec::len).max()).unwrap_or(answer.len());

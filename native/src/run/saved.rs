@@ -57,7 +57,7 @@ impl Saving<'_> {
     pub(super) fn open(&self, methods: &[MethodConfig], progress: &mut dyn ProgressSink) -> Result<Vec<Saved>, Error> {
         self.check()?;
         if self.start == Start::Restart {
-            clear(self.folder)?;
+            clear(self.folder, &labels(self.folder)?)?;
         }
         let mut all = Vec::with_capacity(methods.len());
         for method in methods {
@@ -97,13 +97,13 @@ fn labels(folder: &Path) -> Result<Vec<String>, CheckpointError> {
     Ok(found)
 }
 
-/// Removes the checkpoints of every method.
+/// Removes the checkpoints of these methods, by their labels; those of others stay.
 ///
 /// # Errors
 /// When a file can't be removed.
-pub fn clear(folder: &Path) -> Result<(), Error> {
-    for label in labels(folder)? {
-        store(folder, &label).clear()?;
+pub fn clear<S: AsRef<str>>(folder: &Path, labels: &[S]) -> Result<(), Error> {
+    for label in labels {
+        store(folder, label.as_ref()).clear()?;
     }
     match fs::remove_dir(folder) {
         // Others may have put something there.
@@ -117,4 +117,23 @@ pub fn clear(folder: &Path) -> Result<(), Error> {
 /// Where the checkpoints of a run into `out` are.
 pub fn folder(out: &Path) -> PathBuf {
     out.join("checkpoints")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_checkpoints_of_the_methods_named_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        for label in ["ebo", "ours"] {
+            fs::create_dir(root.path().join(label)).unwrap();
+            fs::write(root.path().join(label).join("00000001.json"), "{}").unwrap();
+        }
+        assert_eq!(labels(root.path()).unwrap(), ["ebo", "ours"]);
+        clear(root.path(), &["ebo"]).unwrap();
+        assert_eq!(labels(root.path()).unwrap(), ["ours"]);
+        clear(root.path(), &["ours"]).unwrap();
+        assert!(!root.path().exists());
+    }
 }

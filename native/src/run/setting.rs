@@ -18,12 +18,6 @@ macro_rules! named {
                 match value { $($name::$variant => Self::$variant),+ }
             }
         }
-
-        impl From<$core> for $name {
-            fn from(value: $core) -> Self {
-                match value { $($core::$variant => Self::$variant),+ }
-            }
-        }
     };
 }
 

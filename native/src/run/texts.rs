@@ -95,16 +95,22 @@ pub(super) fn cut_note(cut: usize, all: usize, most: usize, what: &str) -> Vec<S
     }
 }
 
+/// Names in quotes, separated by commas.
+pub(super) fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
 /// What a label in a file stands for.
 pub(super) fn label_text<'a>(task: &'a TaskConfig, label: &'a str, place: &str) -> Result<&'a str, Error> {
     match task.label_texts.get(label) {
         Some(text) => Ok(text),
         None if task.label_texts.is_empty() => Ok(label),
-        None => {
-            let known: Vec<_> = task.label_texts.keys().map(|key| format!("{key:?}")).collect();
-            Err(RunError::LabelText { place: place.to_owned(), label: label.to_owned(), known: known.join(", ") }
-                .into())
+        None => Err(RunError::LabelText {
+            place: place.to_owned(),
+            label: label.to_owned(),
+            known: quoted(task.label_texts.keys()),
         }
+        .into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `eblora train`: a config's run, seed by seed, into its folder.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::engine::{self, MethodRun, Plan, Ran};
@@ -51,7 +52,11 @@ pub fn train(
     // Everything that can refuse does before the first seed trains.
     let mut finished = Vec::with_capacity(folders.len());
     for (_, folder) in &folders {
-        finished.push(earlier(config, folder, start)?);
+        let done = earlier(config, folder, start)?;
+        if done.is_none() {
+            saving(config, &checkpoint_folder(folder.path()), start, stop).check()?;
+        }
+        finished.push(done);
     }
     let mut results = Vec::with_capacity(folders.len());
     for ((seed, folder), earlier) in folders.iter().zip(finished) {
@@ -64,6 +69,7 @@ pub fn train(
             continue;
         }
         atomic::prepare_folder(folder.path())?;
+        atomic::write(&folder.path().join(CONFIG), config.to_toml()?.as_bytes())?;
         Labels::of(loaded).write(folder.path())?;
         let done = match &loaded.subject {
             AnySubject::Vit(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
@@ -133,6 +139,10 @@ fn difference(key: &str, a: &toml::Value, b: &toml::Value) -> Option<String> {
     }
 }
 
+fn saving<'a>(config: &RunConfig, folder: &'a Path, start: Start, stop: &'a AtomicBool) -> Saving<'a> {
+    Saving { folder, every: config.train.checkpoint_every, start, stop }
+}
+
 /// Method, task and step of a run that was stopped.
 type Place = (String, String, usize);
 
@@ -148,17 +158,13 @@ fn one_seed<S: Subject + Sync>(
 where
     S::Samples: Sync,
 {
-    atomic::prepare_folder(folder.path())?;
     let device: Device = config.device.parse().unwrap_or_default(); // checked when the config was read
     let threads = config.threads();
     let mut train = config.train.trainer(seed);
     train.audit_every = usize::from(device == Device::Cpu);
     let plan = Plan { methods: &config.methods, train, threads, device, folder: Some(folder.path()) };
     let checkpoints = checkpoint_folder(folder.path());
-    let saving = Saving { folder: &checkpoints, every: config.train.checkpoint_every, start, stop };
-    // A folder whose checkpoints are refused keeps its config.
-    saving.check()?;
-    atomic::write(&folder.path().join(CONFIG), config.to_toml()?.as_bytes())?;
+    let saving = saving(config, &checkpoints, start, stop);
     let (runs, device) = match engine::run(&plan, subject, Some(&saving), progress)? {
         Ran::Finished { methods, device } => (methods, device),
         Ran::Stopped { method, task, step } => return Ok(Err((method, task, step))),
@@ -173,7 +179,8 @@ where
     atomic::write(&folder.path().join("report.html"), html::render(&result).as_bytes())?;
     atomic::write(&folder.path().join("forgetting.svg"), html::forgetting_svg(&result).as_bytes())?;
     atomic::write(&folder.path().join(RESULT), result.to_json()?.as_bytes())?;
-    clear_checkpoints(&checkpoints)?; // the result and the adapters hold everything
+    let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
+    clear_checkpoints(&checkpoints, &labels)?; // the result and the adapters hold everything
     Ok(Ok(result))
 }
 

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
-use eblora_core::model::bert::{Bert, EncoderOptions, Padding, TextSet};
+use eblora_core::model::bert::{Bert, TextSet};
 use eblora_core::model::llama::{Llama, Window};
 use eblora_core::model::vit::{ImageSet, Vit};
 use eblora_core::model::{Model, ModelError, Samples};
 use eblora_core::train::{TrainConfig, Trainer};
 use serde::{Deserialize, Serialize};
 
+use super::engine;
 use super::folder::RunFolder;
-use super::load::{AnySubject, family, targets};
+use super::load::{AnySubject, encoder_options, family, targets};
 use super::prompts::{Prompts, user};
 use super::subject::{BertSubject, LlamaSubject, Subject, VitSubject, llama};
 use super::texts::Texts;
@@ -129,9 +130,7 @@ impl Learnt {
     fn on_device<J: Job + Sync>(&self, job: &J) -> Result<J::Output, Error> {
         match self.config.device.parse::<Device>().unwrap_or_default() {
             Device::Cpu => {
-                let threads = self.config.threads();
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                let pool = pool.map_err(|source| RunError::Threads { threads, source })?;
+                let pool = engine::pool(self.config.threads())?;
                 pool.install(|| keep_awake(|| job.run(&Cpu::<f32>::new())))
             }
             Device::Gpu(wanted) => job.run(&device::open(&wanted)?.0),
@@ -240,13 +239,9 @@ impl Job for Ask<'_> {
                     }
                     set.push(&texts.tokens(&format!("{prefix}{input}"), place)?, 0);
                 }
-                let options = EncoderOptions {
-                    max_tokens: config.model.max_tokens,
-                    padding: Padding::Fixed,
-                    targets: targets(config),
-                };
                 let folder = BertFolder::read(base)?;
-                let subject = BertSubject::new(folder, options, labels, config.model.temperature, Vec::new());
+                let subject =
+                    BertSubject::new(folder, encoder_options(config), labels, config.model.temperature, Vec::new());
                 let model: Bert<B> = self.learnt.model(backend, &subject)?;
                 self.classes(backend, &model, &set)
             }

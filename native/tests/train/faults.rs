@@ -50,6 +50,17 @@ fn faults_of_texts() {
     let unknown = change(csv, "w10,", "w12,");
     assert!(unknown.contains("topic/test.csv:2") && unknown.contains("unknown label `w12`"), "{unknown}");
     assert!(change(csv, "topic,sentence", "topic,text").contains("sentence"));
+    let project = Project::texts();
+    let one_class = project.read("topic/train.csv").replace("w11,", "w10,");
+    project.write("topic/train.csv", one_class);
+    // Known by another task, so that only the training samples are missing.
+    let text = project.read("run.toml").replace("\"1\" = \"yes\"", "\"1\" = \"w11\"");
+    project.write("run.toml", text);
+    let missing = told(&project, &[]);
+    assert!(
+        missing.contains("topic") && missing.contains("`w11`") && missing.contains("no training sample"),
+        "{missing}"
+    );
     let truncated = Project::texts();
     let text = truncated.read(jsonl).replacen("w1 w2 w5", "w1 w1 w1 w1 w1 w1 w1 w1", 1);
     truncated.write(jsonl, text);

@@ -146,6 +146,18 @@ fn init_writes_a_config_that_is_read() {
     }
 }
 
+#[test]
+fn a_folder_that_is_refused_stays_as_it_was() {
+    let project = Project::texts();
+    // The second seed's folder has checkpoints: the first one must not train either.
+    project.write("run/seed-1/checkpoints/eblora/00000001.json", "{}");
+    project.write("run/seed-1/labels.json", "mine");
+    let message = project.refuses(&["train", "run.toml", "seeds=[0, 1]"]);
+    assert!(message.contains("seed-1") && message.contains("holds the checkpoints"), "{message}");
+    assert_eq!(project.read("run/seed-1/labels.json"), "mine");
+    assert!(!project.path("run/seed-0").exists() && !project.path("run/seed-1/config.toml").exists());
+}
+
 /// The same config on a GPU (a software one where there is no other): within a sample of 10 of the CPU's accuracies.
 #[test]
 fn a_config_runs_on_a_gpu() {

@@ -105,6 +105,13 @@ pub struct LayerWeights {
     pub norm2: NormWeights,
 }
 
+impl LayerWeights {
+    /// Its linear layers in the order of the forward pass.
+    pub fn linears(&self) -> [&LinearWeights; 6] {
+        [&self.query, &self.key, &self.value, &self.output, &self.fc1, &self.fc2]
+    }
+}
+
 /// All weights of a BERT encoder on the host, in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BertWeights {

@@ -98,7 +98,7 @@ impl<B: Backend> Encoder<B> {
             return Err(ModelError::Config { what });
         }
         let named = weights.layers.iter().enumerate();
-        options.targets.check(named.flat_map(|(l, w)| linears(w).map(|linear| (&*linear.name, l))))?;
+        options.targets.check(named.flat_map(|(l, w)| w.linears().map(|linear| (&*linear.name, l))))?;
 
         let mut places = Places::new(&options.targets);
         let norm = |w: &NormWeights, name: &str| {
@@ -252,9 +252,4 @@ impl<B: Backend> Encoder<B> {
         }
         Ok(())
     }
-}
-
-/// The linear layers of a layer, in the order of the forward pass.
-fn linears(w: &super::LayerWeights) -> [&LinearWeights; LINEARS] {
-    [&w.query, &w.key, &w.value, &w.output, &w.fc1, &w.fc2]
 }

@@ -78,6 +78,12 @@ impl LlamaConfig {
         self.kv_heads * self.head_size
     }
 
+    /// Outputs and inputs of a block's linear layers, in the order of the forward pass.
+    pub fn linear_shapes(&self) -> [(usize, usize); 7] {
+        let (d, q, kv, mlp) = (self.hidden, self.query_width(), self.kv_width(), self.mlp);
+        [(q, d), (kv, d), (kv, d), (d, q), (mlp, d), (mlp, d), (d, mlp)]
+    }
+
     /// Checks that the extents fit together.
     ///
     /// # Errors
@@ -184,7 +190,7 @@ pub struct BlockWeights {
 
 impl BlockWeights {
     /// Its linear layers in the order of the forward pass.
-    pub(super) fn linears(&self) -> [&LinearWeights; 7] {
+    pub fn linears(&self) -> [&LinearWeights; 7] {
         [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down]
     }
 }

@@ -96,7 +96,7 @@ impl<B: Backend> Llama<B> {
             let what = format!("{} blocks of weights for {} layers", weights.blocks.len(), config.layers);
             return Err(ModelError::Config { what });
         }
-        let (d, q, kv, mlp) = (config.hidden, config.query_width(), config.kv_width(), config.mlp);
+        let (d, shapes) = (config.hidden, config.linear_shapes());
         let vocabulary = |values: super::HostValues, name| values.upload(backend, config.vocabulary, d, name);
         let embedding = vocabulary(weights.embedding, "embedding")?;
         let head = weights.head.map(|values| vocabulary(values, "head")).transpose()?;
@@ -104,7 +104,7 @@ impl<B: Backend> Llama<B> {
         let named = weights.blocks.iter().enumerate();
         targets.check(named.flat_map(|(l, block)| block.linears().map(|w| (&*w.name, l))))?;
         let mut places = Places::new(targets);
-        let mut linear = |w: LinearWeights, out: usize, inp: usize, depth: usize| {
+        let mut linear = |w: LinearWeights, (out, inp): (usize, usize), depth: usize| {
             let weight = Frozen::upload(backend, &w.weight, out, inp, &format!("{}.weight", w.name))?;
             let bias = w.bias.as_ref().map(|b| row(b, out, &format!("{}.bias", w.name)));
             let site = places.add(w.name, out, inp, depth);
@@ -116,13 +116,13 @@ impl<B: Backend> Llama<B> {
                 norm1: row(&w.norm1, d, &format!("block {depth}: norm before the attention"))?,
                 norm2: row(&w.norm2, d, &format!("block {depth}: norm before the MLP"))?,
                 linears: [
-                    linear(w.query, q, d, depth)?,
-                    linear(w.key, kv, d, depth)?,
-                    linear(w.value, kv, d, depth)?,
-                    linear(w.output, d, q, depth)?,
-                    linear(w.gate, mlp, d, depth)?,
-                    linear(w.up, mlp, d, depth)?,
-                    linear(w.down, d, mlp, depth)?,
+                    linear(w.query, shapes[QUERY], depth)?,
+                    linear(w.key, shapes[KEY], depth)?,
+                    linear(w.value, shapes[VALUE], depth)?,
+                    linear(w.output, shapes[OUTPUT], depth)?,
+                    linear(w.gate, shapes[GATE], depth)?,
+                    linear(w.up, shapes[UP], depth)?,
+                    linear(w.down, shapes[DOWN], depth)?,
                 ],
             });
         }

@@ -117,11 +117,25 @@ pub enum ExportFormat {
     Merged,
 }
 
-fn start(resume: bool, restart: bool) -> Start {
-    match (resume, restart) {
-        (true, _) => Start::Resume,
-        (_, true) => Start::Restart,
-        _ => Start::Anew,
+/// What to do with a run that is there already.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Go on with the run that was stopped or broke off; the settings must be the same, the device need not.
+    #[arg(long, conflicts_with = "restart")]
+    resume: bool,
+    /// Discard the run that is there, and start anew.
+    #[arg(long)]
+    restart: bool,
+}
+
+impl StartArgs {
+    /// What these flags mean.
+    pub fn start(&self) -> Start {
+        match (self.resume, self.restart) {
+            (true, _) => Start::Resume,
+            (_, true) => Start::Restart,
+            _ => Start::Anew,
+        }
     }
 }
 
@@ -237,23 +251,14 @@ pub struct DemoArgs {
     /// has finished.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub checkpoint_every: usize,
-    /// Go on with the run in DIR that was stopped or broke off; the settings must be the same, the device need not.
-    #[arg(long, conflicts_with = "restart")]
-    pub resume: bool,
-    /// Discard the run in DIR that was stopped or broke off, and start anew.
-    #[arg(long)]
-    pub restart: bool,
+    #[command(flatten)]
+    pub start: StartArgs,
     /// No progress on standard error.
     #[arg(long, short)]
     pub quiet: bool,
 }
 
 impl DemoArgs {
-    /// What to do with checkpoints that are there already.
-    pub fn start(&self) -> Start {
-        start(self.resume, self.restart)
-    }
-
     /// The settings that these flags mean.
     pub fn config(&self) -> DemoConfig {
         let default = DemoConfig::default();
@@ -316,8 +321,8 @@ mod tests {
     fn no_flags_mean_the_default_settings_with_or_without_the_verb() {
         assert_eq!(Cli::parse_from(["eblora"]).demo.config(), DemoConfig::default());
         let Some(Verb::Demo(args)) = Cli::parse_from(["eblora", "demo"]).verb else { panic!("no demo") };
-        assert_eq!((args.config(), args.start()), (DemoConfig::default(), Start::Anew));
-        assert_eq!(Cli::parse_from(["eblora", "--restart"]).demo.start(), Start::Restart);
+        assert_eq!((args.config(), args.start.start()), (DemoConfig::default(), Start::Anew));
+        assert_eq!(Cli::parse_from(["eblora", "--restart"]).demo.start.start(), Start::Restart);
         assert!(Cli::try_parse_from(["eblora", "--restart", "--resume"]).is_err());
     }
 
@@ -327,7 +332,7 @@ mod tests {
                     --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2 --device gpu:1 \
                     --test-images 50 --checkpoint-every 7 --resume";
         let args = Cli::parse_from(line.split_whitespace()).demo;
-        assert_eq!((args.checkpoint_every, args.start()), (7, Start::Resume));
+        assert_eq!((args.checkpoint_every, args.start.start()), (7, Start::Resume));
         let config = args.config();
         let expected = DemoConfig {
             seed: 7,

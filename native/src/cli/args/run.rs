@@ -2,34 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{at_least_one, start, threads};
+use super::{StartArgs, at_least_one, threads};
 use crate::config::Override;
 use crate::device::Device;
 use crate::model::Family;
-use crate::run::Start;
-
-/// A family of models, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FamilyName {
-    /// Vision transformers: images to classes.
-    Vit,
-    /// BERT encoders: texts to classes.
-    Bert,
-    /// Llama decoders: prompts to answers.
-    Llama,
-}
-
-impl From<FamilyName> for Family {
-    fn from(name: FamilyName) -> Self {
-        match name {
-            FamilyName::Vit => Self::Vit,
-            FamilyName::Bert => Self::Bert,
-            FamilyName::Llama => Self::Llama,
-        }
-    }
-}
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -38,7 +16,7 @@ pub struct InitArgs {
     pub file: PathBuf,
     /// Kind of model.
     #[arg(long, value_enum, default_value = "bert")]
-    pub family: FamilyName,
+    pub family: Family,
     /// Replace a file that is there.
     #[arg(long)]
     pub force: bool,
@@ -63,22 +41,11 @@ pub struct CheckArgs {
 pub struct TrainArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Go on with the run that was stopped or broke off; the config must be the same, the device need not.
-    #[arg(long, conflicts_with = "restart")]
-    pub resume: bool,
-    /// Discard the run that is there, and start anew.
-    #[arg(long)]
-    pub restart: bool,
+    #[command(flatten)]
+    pub start: StartArgs,
     /// No progress on standard error.
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-impl TrainArgs {
-    /// What to do with a run that is there already.
-    pub fn start(&self) -> Start {
-        start(self.resume, self.restart)
-    }
 }
 
 /// Which model of a run.

@@ -91,7 +91,7 @@ fn checksum(folder: &BertFolder) -> u32 {
     let tables = [&weights.words, &weights.positions, &weights.token_types, &weights.norm.weight, &weights.norm.bias];
     tables.into_iter().for_each(|values| add(values));
     for layer in &weights.layers {
-        for linear in [&layer.query, &layer.key, &layer.value, &layer.output, &layer.fc1, &layer.fc2] {
+        for linear in layer.linears() {
             add(&linear.weight);
             add(&linear.bias);
         }

@@ -1,21 +1,21 @@
 //! The Python that checks adapters against stock PEFT and transformers: a virtual environment in the target folder.
 
 use crate::apt;
-use crate::process::{command, root, run, succeeds};
+use crate::process::{built, command, root, run, succeeds};
 use std::fs;
 use std::path::PathBuf;
 
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 const PACKAGES: [&str; 3] = ["python3", "python3-venv", "python3-pip"];
 
-/// Where the environment is. It holds gigabytes: a run of the suite makes it once.
-fn folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("python")
+/// Where the environment is, beside what cargo builds. It holds gigabytes: a run of the suite makes it once.
+fn folder() -> Result<PathBuf, String> {
+    Ok(built()?.with_file_name("python"))
 }
 
 /// The interpreter of the environment with everything installed that the requirements name.
 pub fn prepare() -> Result<PathBuf, String> {
-    let folder = folder();
+    let folder = folder()?;
     let python = match cfg!(windows) {
         true => folder.join("Scripts").join("python.exe"),
         false => folder.join("bin").join("python"),
