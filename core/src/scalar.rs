@@ -22,6 +22,8 @@ pub trait Real: faer::traits::RealField + nalgebra::RealField + Copy + Default +
     fn exp_kernel(self) -> Self;
     /// The normal distribution for GELU: (Φ(x), φ(x)); absolute error ≤ 3·10⁻⁷ (`f32`), libm's (`f64`).
     fn normal_kernel(self) -> (Self, Self);
+    /// Fills `dst` with what `fill` writes in single precision; without a detour where that is the type.
+    fn fill_from_f32(dst: &mut [Self], fill: impl FnOnce(&mut [f32]));
 }
 
 impl Real for f32 {
@@ -70,6 +72,10 @@ impl Real for f32 {
         let tail = 0.5 * poly * t * e;
         (if self < 0.0 { tail } else { 1.0 - tail }, e * 0.398_942_3)
     }
+    #[inline(always)]
+    fn fill_from_f32(dst: &mut [Self], fill: impl FnOnce(&mut [f32])) {
+        fill(dst);
+    }
 }
 
 impl Real for f64 {
@@ -91,6 +97,11 @@ impl Real for f64 {
     fn normal_kernel(self) -> (Self, Self) {
         let cdf = 0.5 * libm::erfc(-self * core::f64::consts::FRAC_1_SQRT_2);
         (cdf, libm::exp(-0.5 * self * self) * 0.398_942_280_401_432_7)
+    }
+    fn fill_from_f32(dst: &mut [Self], fill: impl FnOnce(&mut [f32])) {
+        let mut narrow = alloc::vec![0.0_f32; dst.len()];
+        fill(&mut narrow);
+        dst.iter_mut().zip(narrow).for_each(|(wide, x)| *wide = f64::from(x));
     }
 }
 

@@ -81,6 +81,8 @@ impl Shaped for GpuTensor {
 
 /// Buffers of one tensor, at most: half a terabyte of the smallest kind, more than any device has.
 const MOST_SHARDS: usize = 4096;
+/// Values that are unpacked at a time on their way to the device.
+const PIECE: usize = 1 << 20;
 
 /// Cuts a stack at matrices, or at rows, so that each part can be bound.
 fn shards(device: &Rc<Device>, [count, rows, cols]: [usize; 3], bytes: usize) -> Result<Vec<Shard>, BackendError> {
@@ -131,8 +133,13 @@ impl GpuWeights {
         if got != expected {
             return Err(BackendError::Size { op: "upload_weights", expected, got });
         }
+        // Plain values go over as they are, others in single precision.
+        let stored = match stored {
+            Stored::Packed(packed) => packed.plain().unwrap_or(stored),
+            plain => plain,
+        };
         let (format, bytes) = match stored {
-            Stored::F32(_) => (Format::F32, 4),
+            Stored::F32(_) | Stored::Packed(_) => (Format::F32, 4),
             Stored::Bf16(_) => (Format::Bf16, 2),
             Stored::F16(_) => (Format::F16, 2),
         };
@@ -141,6 +148,15 @@ impl GpuWeights {
             let range = shard.first..shard.first + shard.len;
             match stored {
                 Stored::F32(values) => device.write(&shard.buffer, 0, bytemuck::cast_slice(&values[range])),
+                Stored::Packed(packed) => {
+                    let mut values = vec![0.0_f32; PIECE.min(range.len())];
+                    for first in range.clone().step_by(PIECE) {
+                        let values = &mut values[..PIECE.min(range.end - first)];
+                        packed.unpack(first, values);
+                        let at = ((first - range.start) * VALUE) as u64;
+                        device.write(&shard.buffer, at, bytemuck::cast_slice(values));
+                    }
+                }
                 Stored::Bf16(bits) | Stored::F16(bits) if shard.len.is_multiple_of(2) => {
                     device.write(&shard.buffer, 0, bytemuck::cast_slice(&bits[range]));
                 }

@@ -12,6 +12,7 @@ use crate::formats::atomic::WriteError;
 use crate::formats::gguf::GgufError;
 use crate::formats::idx::IdxError;
 use crate::formats::safetensors::SafetensorsError;
+use crate::hub::HubError;
 use crate::model::bert_folder::BertError;
 use crate::model::llama::LlamaError;
 use crate::model::llama_tokenizer;
@@ -33,6 +34,9 @@ pub enum Error {
     /// A safetensors file.
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
+    /// A model by name.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A user's data.
     #[error(transparent)]
     Data(#[from] DataError),

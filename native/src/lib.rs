@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`formats`] | files of every format in, files out that are whole or not at all |
+//! | [`hub`] | base models by name, fetched into the cache |
 //! | [`model`] | Hugging Face folders (ViT, BERT) as plain data, tokenizers |
 //! | [`data`] | users' records, texts, prompts and images; the bundled sequence of tasks and base model |
 //! | [`config`] | the TOML file that describes a run |
@@ -27,6 +28,7 @@ pub mod demo;
 pub mod device;
 mod error;
 pub mod formats;
+pub mod hub;
 pub mod memory;
 pub mod model;
 pub mod peft;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use eblora::core::backend::Stored;
 use eblora::formats::gguf::{Gguf, GgufError};
 use eblora::formats::safetensors::SafetensorsError;
 use eblora::model::llama::{LlamaError, LlamaFolder};
@@ -69,8 +70,8 @@ fn shards_make_the_same_model_and_bf16_stays_as_stored() {
     let single = root.path().join("model.safetensors");
     fs::write(&single, safetensors::serialize(views, None).expect("bytes")).expect("a file");
     let stored = LlamaFolder::read(root.path()).expect("a folder").weights;
-    let eblora_core::model::HostValues::Bf16(bits) = &stored.blocks[0].gate.weight else { panic!("not as stored") };
-    let eblora_core::model::HostValues::F32(full) = &whole.weights.blocks[0].gate.weight else { panic!("not in f32") };
+    let Stored::Bf16(bits) = stored.blocks[0].gate.weight.plain() else { panic!("not as stored") };
+    let Stored::F32(full) = whole.weights.blocks[0].gate.weight.plain() else { panic!("not in f32") };
     assert!(bits.iter().zip(full).all(|(&b, x)| b == (x.to_bits() >> 16) as u16));
 
     fs::write(single, safetensors::serialize(std::iter::empty::<(String, TensorView<'_>)>(), None).expect("bytes"))

@@ -39,7 +39,7 @@ fn run(method: &mut dyn Method<Cpu<f32>>, choices: bool) -> (RunRecord, usize) {
     for block in &mut folder.weights.blocks {
         let attention = [&mut block.query, &mut block.key, &mut block.value, &mut block.output];
         for linear in attention.into_iter().chain([&mut block.gate, &mut block.up, &mut block.down]) {
-            let HostValues::F32(plain) = &linear.weight else { panic!("the fixture is in f32") };
+            let plain = linear.weight.to_f32();
             linear.weight = HostValues::Bf16(plain.iter().map(|x| (x.to_bits() >> 16) as u16).collect());
         }
     }

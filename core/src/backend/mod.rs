@@ -9,9 +9,11 @@
 //! non-finite gradient) returns a [`BackendError`].
 
 pub mod cpu;
+mod stored;
 mod view;
 
 pub use cpu::Cpu;
+pub use stored::{Packed, Stored};
 pub use view::{Shaped, View, ViewMut};
 
 use alloc::string::String;
@@ -140,32 +142,6 @@ pub enum Activation {
     GeluTanh,
     /// `x/(1 + e^−x)`.
     Silu,
-}
-
-/// The bits of a frozen weight matrix as a file stores them, row-major.
-#[derive(Clone, Copy, Debug)]
-pub enum Stored<'a> {
-    /// Single precision.
-    F32(&'a [f32]),
-    /// The upper half of single precision.
-    Bf16(&'a [u16]),
-    /// IEEE half precision.
-    F16(&'a [u16]),
-}
-
-impl Stored<'_> {
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::Bf16(bits) | Self::F16(bits) => bits.len(),
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// The label of a row that does not count in [`Backend::cross_entropy`].

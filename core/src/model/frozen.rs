@@ -1,19 +1,21 @@
-//! A frozen weight matrix W (out×in): in the device's precision, or in 16 bits as its file stores it.
+//! A frozen weight matrix W (out×in): in the device's precision, or in 16 or fewer bits as its file stores it.
 //!
-//! What is merged into a W of full precision is added in place. Bits of 16 can't take it up without loss: there the
+//! What is merged into a W of full precision is added in place. Fewer bits can't take it up without loss: there the
 //! merged tasks stay beside W as one low-rank correction, `W + U·Vᵀ`, whose factors grow by a task's rank each.
 
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::views::{packed, packed_mut};
 use super::{ModelError, upload};
 use crate::Real;
 use crate::adapter::stack::Slot;
-use crate::backend::{Backend, BackendError, Epilogue, Scale, Shaped, Stored, View, ViewMut};
+use crate::backend::{Backend, BackendError, Epilogue, Packed, Scale, Shaped, Stored, View, ViewMut};
 
-/// The values of a matrix on the host, row-major, as a file stores them.
-#[derive(Clone, Debug, PartialEq)]
+/// The values of a matrix on the host, row-major, as a file stores them. Two are equal if they are stored alike and have
+/// the same values.
+#[derive(Clone, Debug)]
 pub enum HostValues {
     /// Single precision.
     F32(Vec<f32>),
@@ -21,6 +23,19 @@ pub enum HostValues {
     Bf16(Vec<u16>),
     /// IEEE half precision.
     F16(Vec<u16>),
+    /// Where and as they are.
+    Packed(Arc<dyn Packed>),
+}
+
+impl PartialEq for HostValues {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.plain(), other.plain()) {
+            (Stored::F32(a), Stored::F32(b)) => a == b,
+            (Stored::Bf16(a), Stored::Bf16(b)) | (Stored::F16(a), Stored::F16(b)) => a == b,
+            (Stored::Packed(_), Stored::Packed(_)) => self.to_f32() == other.to_f32(),
+            _ => false,
+        }
+    }
 }
 
 impl HostValues {
@@ -30,7 +45,23 @@ impl HostValues {
             Self::F32(values) => Stored::F32(values),
             Self::Bf16(bits) => Stored::Bf16(bits),
             Self::F16(bits) => Stored::F16(bits),
+            Self::Packed(packed) => Stored::Packed(packed),
         }
+    }
+
+    /// The same, as the plain values that they are where they are.
+    pub fn plain(&self) -> Stored<'_> {
+        match self {
+            Self::Packed(packed) => packed.plain().unwrap_or(Stored::Packed(packed)),
+            plain => plain.stored(),
+        }
+    }
+
+    /// All values in single precision.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut values = alloc::vec![0.0; self.stored().len()];
+        self.stored().unpack(0, &mut values);
+        values
     }
 
     /// Moves a rows×cols matrix to the device as it is stored; `name` is for messages.
@@ -55,7 +86,7 @@ impl HostValues {
 pub enum Frozen<B: Backend> {
     /// \[1, out, in\] in the device's precision; merges are added in place.
     Full(B::Tensor),
-    /// In 16 bits, with what has been merged beside it.
+    /// In 16 or fewer bits, with what has been merged beside it.
     Stored(B::Weights, Option<Correction<B>>),
 }
 
@@ -80,12 +111,12 @@ fn columns<X: Shaped>(tensor: &mut X, first: usize, cols: usize) -> ViewMut<'_, 
 }
 
 impl<B: Backend> Frozen<B> {
-    /// Moves W to the device: f32 in the device's precision, 16 bits as they are. `name` is for messages.
+    /// Moves W to the device: f32 in the device's precision, anything smaller as it is. `name` is for messages.
     ///
     /// # Errors
     /// When the number of values is not out·in, or the device is out of memory.
     pub fn upload(backend: &B, values: &HostValues, out: usize, inp: usize, name: &str) -> Result<Self, ModelError> {
-        if let HostValues::F32(plain) = values {
+        if let Stored::F32(plain) = values.plain() {
             return Ok(Self::Full(upload::tensor(backend, [1, out, inp], plain, name)?));
         }
         Ok(Self::Stored(values.upload(backend, out, inp, name)?, None))

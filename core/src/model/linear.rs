@@ -4,7 +4,7 @@ use super::Wanted;
 use super::frozen::Frozen;
 use super::views::{packed, packed_mut};
 use crate::adapter::{Adapters, stack::Slot};
-use crate::backend::{Backend, BackendError, Epilogue, View, ViewMut};
+use crate::backend::{Backend, BackendError, Epilogue, Shaped, View, ViewMut};
 
 /// A frozen weight (out×in) with an optional bias, perhaps at one of the model's sites.
 pub struct Linear<B: Backend> {
@@ -111,6 +111,19 @@ impl<B: Backend> Linear<B> {
             None => Ok(()),
         }
     }
+}
+
+/// Makes a scratch matrix anew where it has fewer columns.
+pub(super) fn fit_columns<B: Backend>(
+    backend: &B,
+    tensor: &mut B::Tensor,
+    rows: usize,
+    cols: usize,
+) -> Result<(), BackendError> {
+    if tensor.shape()[2] < cols {
+        *tensor = backend.zeros([1, rows, cols])?;
+    }
+    Ok(())
 }
 
 /// U (out×r) and V (in×r) of an adapter.

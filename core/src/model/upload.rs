@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::ModelError;
 use crate::Real;
-use crate::backend::{Backend, Stored};
+use crate::backend::Backend;
 
 fn check(shape: [usize; 3], values: &[f32], name: &str) -> Result<(), ModelError> {
     let (expected, got) = (shape.iter().product(), values.len());
@@ -22,16 +22,4 @@ pub(super) fn tensor<B: Backend>(
     check(shape, values, name)?;
     let values: Vec<B::Scalar> = values.iter().map(|&x| B::Scalar::of(f64::from(x))).collect();
     Ok(backend.upload(shape, &values)?)
-}
-
-/// A table of embeddings, rows×cols.
-pub(super) fn table<B: Backend>(
-    backend: &B,
-    rows: usize,
-    cols: usize,
-    values: &[f32],
-    name: &str,
-) -> Result<B::Weights, ModelError> {
-    check([1, rows, cols], values, name)?;
-    Ok(backend.upload_weights(rows, cols, Stored::F32(values))?)
 }

@@ -1,23 +1,58 @@
 //! Frozen weights in 32 and 16 bits: products and gathers.
 
-use eblora_core::backend::{Backend, Epilogue, Scale, Stored, View, ViewMut};
+use std::sync::Arc;
+
+use eblora_core::backend::{Backend, Epilogue, Packed, Scale, Stored, View, ViewMut};
 
 use crate::compare::assert_close;
 use crate::{Pair, normal, read, upload, with_device};
 
-const FORMATS: [&str; 3] = ["f32", "bf16", "f16"];
+const FORMATS: [&str; 5] = ["f32", "bf16", "f16", "eighths", "packed bf16"];
+
+/// A form of its own: eighths from −16 to 15.875. Or plain values behind the pointer.
+#[derive(Debug)]
+enum Kept {
+    Eighths(Vec<i8>),
+    Bf16(Vec<u16>),
+}
+
+impl Packed for Kept {
+    fn len(&self) -> usize {
+        match self {
+            Self::Eighths(values) => values.len(),
+            Self::Bf16(bits) => bits.len(),
+        }
+    }
+
+    fn plain(&self) -> Option<Stored<'_>> {
+        match self {
+            Self::Eighths(_) => None,
+            Self::Bf16(bits) => Some(Stored::Bf16(bits)),
+        }
+    }
+
+    fn unpack(&self, first: usize, dst: &mut [f32]) {
+        let Self::Eighths(values) = self else { panic!("plain values are used as they are") };
+        dst.iter_mut().zip(&values[first..]).for_each(|(x, &q)| *x = f32::from(q) / 8.0);
+    }
+}
 
 /// Weights in a format: the same bits for both.
 fn weights<B: Backend>(b: &B, format: &str, rows: usize, cols: usize) -> B::Weights {
     let values = normal(7, rows * cols);
     let half: Vec<u16> = values
         .iter()
-        .map(|&v| if format == "bf16" { (v.to_bits() >> 16) as u16 } else { half::f16::from_f32(v).to_bits() })
+        .map(|&v| if format.ends_with("bf16") { (v.to_bits() >> 16) as u16 } else { half::f16::from_f32(v).to_bits() })
         .collect();
+    let packed: Arc<dyn Packed> = match format {
+        "eighths" => Arc::new(Kept::Eighths(values.iter().map(|v| (v * 8.0) as i8).collect())),
+        _ => Arc::new(Kept::Bf16(half.clone())),
+    };
     let stored = match format {
         "f32" => Stored::F32(&values),
         "bf16" => Stored::Bf16(&half),
-        _ => Stored::F16(&half),
+        "f16" => Stored::F16(&half),
+        _ => Stored::Packed(&packed),
     };
     b.upload_weights(rows, cols, stored).unwrap()
 }

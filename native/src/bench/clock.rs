@@ -44,6 +44,8 @@ pub trait Clock: Backend<Scalar = f32> {
     /// # Errors
     /// When the device fails.
     fn settle(&self) -> Result<(), BackendError>;
+    /// Whether this is a GPU in name only.
+    fn is_software(&self) -> bool;
 }
 
 impl Clock for Cpu<f32> {
@@ -57,6 +59,10 @@ impl Clock for Cpu<f32> {
 
     fn settle(&self) -> Result<(), BackendError> {
         Ok(())
+    }
+
+    fn is_software(&self) -> bool {
+        false
     }
 }
 
@@ -78,6 +84,10 @@ impl Clock for Gpu {
 
     fn settle(&self) -> Result<(), BackendError> {
         pollster::block_on(self.wait())
+    }
+
+    fn is_software(&self) -> bool {
+        eblora_gpu::is_software(self.info())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 mod kernels;
 mod optimizer;
 mod step;
+mod subjects;
 
 use std::time::Duration;
 
@@ -25,9 +26,8 @@ use crate::device::{self, Device};
 use crate::progress::{Event, ProgressSink};
 use crate::{Error, memory};
 use clock::{Clock, Effort, Times};
+use subjects::{MiniLmStep, SmolLm2Step, VitStep};
 
-/// Directions of M that EBLoRA's training step projects off.
-pub const MEMORY: usize = step::MEMORY;
 const SEED: u64 = 0;
 
 /// Why the benchmark could not run.
@@ -125,7 +125,10 @@ pub struct Figure {
     /// The parts of a training step.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub phases: Option<Phases>,
-    /// The process's resident memory at its peak, MiB, since the device's first figure.
+    /// What the training step is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepSetting>,
+    /// The process's resident memory at its peak, MiB, since the device's first figure, or the model's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_rss_mib: Option<f64>,
 }
@@ -139,6 +142,21 @@ pub struct Phases {
     pub backward_ms: f64,
     /// The method's step.
     pub optimizer_ms: f64,
+}
+
+/// What a training step is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StepSetting {
+    /// Samples.
+    pub batch: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+    /// Adapted linear layers.
+    pub linears: usize,
+    /// Rank of the adapters.
+    pub rank: usize,
+    /// Directions of M that EBLoRA projects off in each layer.
+    pub memory: usize,
 }
 
 /// A device that was measured.
@@ -160,12 +178,6 @@ pub struct BenchResult {
     pub eblora_version: String,
     /// The devices.
     pub devices: Vec<Measured>,
-    /// Images of a training step.
-    pub batch: usize,
-    /// Rank of its adapters.
-    pub rank: usize,
-    /// Directions of M in EBLoRA's training step.
-    pub memory: usize,
     /// The figures.
     pub results: Vec<Figure>,
 }
@@ -184,7 +196,8 @@ pub struct BenchResult {
 /// # Errors
 /// When a device is not there or fails, the bundle can't be read, or no figure has such a name.
 pub fn run(config: &BenchConfig, progress: &mut dyn ProgressSink) -> Result<BenchResult, Error> {
-    let known: Vec<String> = kernels::names().chain(optimizer::names()).chain(step::names()).collect();
+    let steps = step::names::<VitStep>().chain(step::names::<MiniLmStep>()).chain(step::names::<SmolLm2Step>());
+    let known: Vec<String> = kernels::names().chain(optimizer::names()).chain(steps).collect();
     if let Some(wanted) = config.only.iter().find(|o| !known.iter().any(|name| name.starts_with(o.as_str()))) {
         return Err(BenchError::Unknown { wanted: wanted.clone(), known: known.join(", ") }.into());
     }
@@ -193,7 +206,11 @@ pub fn run(config: &BenchConfig, progress: &mut dyn ProgressSink) -> Result<Benc
         devices.push(Device::Cpu);
         devices.extend(pollster::block_on(eblora_gpu::adapters()).iter().map(|a| Device::Gpu(Wanted::Index(a.index))));
     }
-    let inputs = step::Inputs::read()?;
+    let inputs = Inputs {
+        vit: VitStep::read()?,
+        minilm: MiniLmStep::new(),
+        smollm2: SmolLm2Step::new().map_err(BenchError::from)?,
+    };
     let (mut measured, mut results) = (Vec::new(), Vec::new());
     for device in &devices {
         match device {
@@ -216,14 +233,7 @@ pub fn run(config: &BenchConfig, progress: &mut dyn ProgressSink) -> Result<Benc
             }
         }
     }
-    Ok(BenchResult {
-        eblora_version: env!("CARGO_PKG_VERSION").to_owned(),
-        devices: measured,
-        batch: inputs.batch(),
-        rank: step::RANK,
-        memory: MEMORY,
-        results,
-    })
+    Ok(BenchResult { eblora_version: env!("CARGO_PKG_VERSION").to_owned(), devices: measured, results })
 }
 
 fn described(gpu: &Gpu) -> Measured {
@@ -232,14 +242,23 @@ fn described(gpu: &Gpu) -> Measured {
     Measured { name: gpu.name(), kind: type_name(info.device_type).to_owned(), driver: Some(driver.trim().to_owned()) }
 }
 
+/// What training steps are measured of.
+struct Inputs {
+    vit: VitStep,
+    minilm: MiniLmStep,
+    smollm2: SmolLm2Step,
+}
+
 fn on_device<B: Clock + 'static>(
     backend: &B,
     config: &BenchConfig,
-    inputs: &step::Inputs,
+    inputs: &Inputs,
 ) -> Result<Vec<Figure>, BenchError> {
     memory::reset_peak();
     let mut figures = kernels::measure(backend, config)?;
-    figures.extend(step::measure(backend, config, inputs)?);
+    figures.extend(step::measure(backend, config, &inputs.vit)?);
+    figures.extend(step::measure(backend, config, &inputs.minilm)?);
+    figures.extend(step::measure(backend, config, &inputs.smollm2)?);
     figures.extend(optimizer::measure(backend, config)?);
     Ok(figures)
 }
@@ -256,6 +275,7 @@ fn figure<B: Backend>(backend: &B, name: &str, times: &Times, operations: Option
         min_ms: times.min() * 1e3,
         gflops: operations.map(|n| n / times.median() / 1e9),
         phases: None,
+        step: None,
         peak_rss_mib: memory::peak_bytes().map(|bytes| bytes as f64 / f64::from(1 << 20)),
     }
 }

@@ -1,76 +1,62 @@
-//! One training step of the bundled vision transformer, with LoRA and with EBLoRA, which has a memory of [`MEMORY`]
-//! directions a layer, as in the middle of a sequence.
+//! One training step of a model, with LoRA and with EBLoRA, whose memory is as large as in the middle of a sequence.
+//!
+//! Which models: [`super::subjects`].
 
 use std::time::Instant;
 
 use eblora_core::adapter::{AdapterGrads, Adapters};
 use eblora_core::method::{Method, MethodError, TaskStart};
-use eblora_core::model::vit::{Vit, VitConfig, VitWeights};
 use eblora_core::model::{Model, Wanted};
 
-use super::clock::{Clock, Sample, Times};
-use super::{BenchConfig, BenchError, Figure, Phases, SEED, figure, gradients};
-use crate::Error;
-use crate::data::{bundled, mix};
+use super::clock::{Clock, Effort, Sample, Times};
+use super::subjects::StepSubject;
+use super::{BenchConfig, BenchError, Figure, Phases, SEED, StepSetting, figure, gradients};
 use crate::demo::DemoConfig;
-use crate::model::vit;
+use crate::memory;
 use crate::run::MethodName;
 
-/// Directions of M that EBLoRA's step projects off.
-pub const MEMORY: usize = 16;
 /// Rank of the adapters, whatever the demo's default is.
 pub const RANK: usize = 8;
-const WARM_UP: usize = 10;
-/// Steps between two waits, where steps are queued.
+const WARM_UP: Effort = Effort { repeats: 10, patience: std::time::Duration::from_secs(1) };
+/// Steps between two waits, where steps are queued: where one takes more than [`SLOW`] seconds, waiting for each is nothing.
 const QUEUED: usize = 10;
+const SLOW: f64 = 0.5;
 const METHODS: [MethodName; 2] = [MethodName::LoraFt, MethodName::Eblora];
 
-fn name(method: MethodName) -> String {
+fn name<S: StepSubject>(method: MethodName) -> String {
     match method {
-        MethodName::LoraFt => "vit_step/lora".to_owned(),
-        other => format!("vit_step/{other}"),
+        MethodName::LoraFt => format!("{}_step/lora", S::NAME),
+        other => format!("{}_step/{other}", S::NAME),
     }
 }
 
-/// The names of these figures.
-pub fn names() -> impl Iterator<Item = String> {
-    METHODS.into_iter().map(name)
+/// The names of a model's figures.
+pub fn names<S: StepSubject>() -> impl Iterator<Item = String> {
+    METHODS.into_iter().map(name::<S>)
 }
 
-/// Model and data of the step.
-pub struct Inputs {
-    config: DemoConfig,
-    extents: VitConfig,
-    weights: VitWeights,
-    tasks: Vec<mix::Task>,
-}
-
-impl Inputs {
-    /// From the bundle.
-    ///
-    /// # Errors
-    /// When it can't be read.
-    pub fn read() -> Result<Self, Error> {
-        let folder = bundled::base()?;
-        let config = DemoConfig { rank: RANK, ..DemoConfig::default() };
-        Ok(Self { config, extents: vit::config(&folder), weights: vit::weights(&folder), tasks: mix::tasks()? })
+/// The figures of a model that are wanted. On a software adapter, where a large model's step takes minutes, those that
+/// were asked for.
+pub fn measure<B: Clock + 'static, S: StepSubject>(
+    b: &B,
+    config: &BenchConfig,
+    subject: &S,
+) -> Result<Vec<Figure>, BenchError> {
+    if !names::<S>().any(|name| config.wants(&name)) || (S::LARGE && config.only.is_empty() && b.is_software()) {
+        return Ok(Vec::new());
     }
-
-    /// Images of a step.
-    pub fn batch(&self) -> usize {
-        self.config.batch
-    }
-}
-
-/// The figures that are wanted.
-pub fn measure<B: Clock + 'static>(b: &B, config: &BenchConfig, inputs: &Inputs) -> Result<Vec<Figure>, BenchError> {
-    let wanted = METHODS.into_iter().filter(|&method| config.wants(&name(method)));
-    let mut steps = wanted.map(|method| Step::new(b, method, inputs)).collect::<Result<Vec<_>, _>>()?;
-    let (effort, start) = (config.effort(), Instant::now());
-    for _ in 0..WARM_UP.min(config.repeats) {
+    memory::reset_peak();
+    let model = subject.model(b)?;
+    let wanted = METHODS.into_iter().filter(|&method| config.wants(&name::<S>(method)));
+    let mut steps = wanted.map(|method| Step::new(b, method, subject, &model)).collect::<Result<Vec<_>, _>>()?;
+    let start = Instant::now();
+    let mut warm = 0;
+    while !WARM_UP.suffices(warm, start) && warm < config.repeats {
         steps.iter_mut().try_for_each(|step| step.phases(b).map(drop))?;
+        warm += 1;
     }
-    let enough = |steps: &[Step<'_, B>]| steps.iter().all(|s| effort.suffices(s.total.runs(), start));
+    let (effort, start) = (config.effort(), Instant::now());
+    let enough = |steps: &[Step<'_, B, S>]| steps.iter().all(|s| effort.suffices(s.total.runs(), start));
     // The methods take turns, so that a busy machine disturbs both alike.
     while !enough(&steps) {
         for step in &mut steps {
@@ -78,20 +64,21 @@ pub fn measure<B: Clock + 'static>(b: &B, config: &BenchConfig, inputs: &Inputs)
             for (times, sample) in step.parts.iter_mut().zip(phases) {
                 times.push(sample);
             }
-            let total = if B::QUEUES { step.queued(b)? } else { phases.iter().map(|p| p.host).sum() };
+            let apart = phases.iter().map(|p| p.host).sum();
+            let total = if B::QUEUES && apart < SLOW { step.queued(b)? } else { apart };
             step.total.push(Sample { host: total, device: None });
         }
     }
     Ok(steps.iter().map(|step| step.figure(b)).collect())
 }
 
-/// One method's step on a model of its own.
-struct Step<'a, B: Clock> {
+/// One method's step. The model is the same for all: steps don't change it.
+struct Step<'a, B: Clock, S: StepSubject> {
     method_name: MethodName,
-    inputs: &'a Inputs,
+    subject: &'a S,
     batch: Vec<usize>,
-    model: Vit<B>,
-    work: <Vit<B> as Model<B>>::Workspace,
+    model: &'a S::Model<B>,
+    work: <S::Model<B> as Model<B>>::Workspace,
     method: Box<dyn Method<B>>,
     adapters: Adapters<B>,
     grads: AdapterGrads<B>,
@@ -101,14 +88,14 @@ struct Step<'a, B: Clock> {
     total: Times,
 }
 
-impl<'a, B: Clock + 'static> Step<'a, B> {
-    fn new(b: &B, method_name: MethodName, inputs: &'a Inputs) -> Result<Self, BenchError> {
-        let model = Vit::new(b, &inputs.extents, &inputs.weights)?;
+impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
+    fn new(b: &B, method_name: MethodName, subject: &'a S, model: &'a S::Model<B>) -> Result<Self, BenchError> {
         // No threshold: each task's gradient goes into M whole.
-        let mut method = DemoConfig { epsilon: 1.0, ..inputs.config.clone() }.method(method_name).make::<B>();
+        let config = DemoConfig { epsilon: 1.0, rank: RANK, ..DemoConfig::default() };
+        let mut method = config.method(method_name).make::<B>();
         let mut adapters = None;
         for task in 0..2 {
-            let gradients = gradients(model.sites(), MEMORY, task)?;
+            let gradients = gradients(model.sites(), S::MEMORY, task)?;
             let (sites, blocks) = (model.sites(), model.blocks());
             let start = TaskStart { task, sites, blocks, gradients, previous: None, seed: SEED };
             adapters = Some(method.begin_task(b, start)?);
@@ -117,16 +104,16 @@ impl<'a, B: Clock + 'static> Step<'a, B> {
             }
         }
         let Some(adapters) = adapters else { return Err(MethodError::Order("no task").into()) };
-        let mut work = model.workspace(b, inputs.batch())?;
+        let mut work = model.workspace(b, S::BATCH)?;
         model.attach(b, &mut work, &adapters)?;
         let (grads, loss) = (adapters.grads(b)?, b.zeros([1, 1, 1])?);
-        let batch = (0..inputs.batch()).collect();
+        let batch = (0..S::BATCH).collect();
         let (parts, total) = Default::default();
-        Ok(Self { method_name, inputs, batch, model, work, method, adapters, grads, loss, parts, total })
+        Ok(Self { method_name, subject, batch, model, work, method, adapters, grads, loss, parts, total })
     }
 
     fn forward(&mut self, b: &B) -> Result<(), BenchError> {
-        self.model.load(b, &mut self.work, &self.inputs.tasks[0].train, &self.batch)?;
+        self.model.load(b, &mut self.work, self.subject.samples(), &self.batch)?;
         self.model.forward(b, &mut self.work, Some(&self.adapters));
         Ok(())
     }
@@ -166,6 +153,8 @@ impl<'a, B: Clock + 'static> Step<'a, B> {
     fn figure(&self, b: &B) -> Figure {
         let [forward_ms, backward_ms, optimizer_ms] = self.parts.each_ref().map(|t| t.median() * 1e3);
         let phases = Some(Phases { forward_ms, backward_ms, optimizer_ms });
-        Figure { phases, ..figure(b, &name(self.method_name), &self.total, None) }
+        let linears = self.model.sites().len();
+        let step = Some(StepSetting { batch: S::BATCH, tokens: S::TOKENS, linears, rank: RANK, memory: S::MEMORY });
+        Figure { phases, step, ..figure(b, &name::<S>(self.method_name), &self.total, None) }
     }
 }

@@ -158,7 +158,7 @@ impl Store {
         if checksum(&bytes) != *crc32 {
             return Err(damaged(&tensor_file, "the checksum is wrong".to_owned()));
         }
-        let tensors = Tensors::from_bytes(&bytes, &tensor_file.display().to_string());
+        let tensors = Tensors::from_bytes(bytes, &tensor_file.display().to_string());
         let sittings = header.sittings.clone();
         let state = tensors.and_then(|mut tensors| state(header, &mut tensors));
         match state.map_err(|e| damaged(&tensor_file, e.to_string()))? {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::args::BenchArgs;
 use super::print;
-use crate::bench::{self, BenchResult, Figure};
+use crate::bench::{self, BenchResult, Figure, StepSetting};
 use crate::formats::atomic;
 use crate::progress;
 use crate::{Error, report::result::ResultError};
@@ -56,17 +56,21 @@ fn device_table(result: &BenchResult, figures: &[Figure]) -> String {
         let (name, runs, clock) = (&f.name, f.runs, f.clock);
         text += &format!("{name:<22} {:>8.3} {:>8.3} {rate:>9} {runs:>5}  {clock}\n", f.median_ms, f.min_ms);
     }
-    let BenchResult { batch, rank, memory, .. } = result;
-    let steps: Vec<_> = figures.iter().filter_map(|f| f.phases.map(|p| (f, p))).collect();
-    if !steps.is_empty() {
-        text += &format!("training step of the bundled ViT, batch {batch}, rank {rank}, M of {memory} columns, ms:\n");
+    let steps: Vec<_> = figures.iter().filter_map(|f| Some((f, f.phases?, f.step?))).collect();
+    // The figures of one model stand together.
+    for model in steps.chunk_by(|(_, _, a), (_, _, b)| a == b) {
+        let StepSetting { batch, tokens, linears, rank, memory } = model[0].2;
+        text += &format!(
+            "training step of {batch}×{tokens} tokens, {linears} linears of rank {rank}, M of {memory} columns, ms:\n"
+        );
         text += "figure              forward  backward  optimiser\n";
-    }
-    for (f, p) in &steps {
-        text += &format!("{:<18} {:>8.3}  {:>8.3}   {:>8.3}\n", f.name, p.forward_ms, p.backward_ms, p.optimizer_ms);
-    }
-    if let [(lora, _), (eblora, _)] = steps[..] {
-        text += &format!("EBLoRA / LoRA: {:.2}\n", eblora.median_ms / lora.median_ms);
+        for (f, p, _) in model {
+            let (name, [a, b, c]) = (&f.name, [p.forward_ms, p.backward_ms, p.optimizer_ms]);
+            text += &format!("{name:<18} {a:>8.3}  {b:>8.3}   {c:>8.3}\n");
+        }
+        if let [(lora, ..), (eblora, ..)] = model {
+            text += &format!("EBLoRA / LoRA: {:.2}\n", eblora.median_ms / lora.median_ms);
+        }
     }
     text
 }

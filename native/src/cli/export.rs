@@ -6,6 +6,7 @@ use super::args::{ExportArgs, ExportFormat};
 use super::merge::{check_not_empty, summary};
 use super::print;
 use crate::Error;
+use crate::hub;
 use crate::peft::merged::{self, Base};
 use crate::peft::{AdapterSet, PeftAdapter, PeftError, sum};
 
@@ -47,12 +48,13 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
 }
 
 /// The folder that was given, or the one that the adapters name.
-fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, PeftError> {
+fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, Error> {
     let named = adapter.base_model.as_deref();
     match (&args.base, named) {
         (Some(base), _) => Ok(base.clone()),
         (None, Some(name)) if Path::new(name).join("config.json").exists() => Ok(PathBuf::from(name)),
-        (None, Some(name)) => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }),
-        (None, None) => Err(PeftError::NoBase { what: "the adapters name no base".to_owned() }),
+        (None, Some(name)) if hub::named(name).starts_with(hub::PREFIX) => Ok(hub::locate(&hub::named(name))?),
+        (None, Some(name)) => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }.into()),
+        (None, None) => Err(PeftError::NoBase { what: "the adapters name no base".to_owned() }.into()),
     }
 }

@@ -8,14 +8,19 @@ use super::args::{CheckArgs, ConfigArgs, TrainArgs};
 use super::demo::style;
 use super::{interrupt, print};
 use crate::Error;
-use crate::config::RunConfig;
+use crate::config::{Override, RunConfig};
+use crate::hub;
 use crate::progress;
 use crate::report::{summary, table};
 use crate::run::folder::RunFolder;
 use crate::run::{self, AnySubject, Loaded, Subject, Trained};
 
 fn read(args: &ConfigArgs) -> Result<RunConfig, Error> {
-    Ok(RunConfig::read(&args.config, &args.overrides)?)
+    let mut overrides = args.overrides.clone();
+    if let Some(model) = &args.model {
+        overrides.push(Override::base(&hub::named(model)));
+    }
+    Ok(RunConfig::read(&args.config, &overrides)?)
 }
 
 /// Reads everything that a run needs, and says what there is.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use overrides::Override;
-pub use template::template;
+pub use template::{template, template_of};
 
 use crate::demo::{GradientAt, Split};
 use crate::model::Family;
@@ -104,7 +104,7 @@ fn default_out() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A Hugging Face folder, or a GGUF file of a Llama.
+    /// A Hugging Face folder, a GGUF file of a Llama, or `hf:owner/name` on a hub ([`crate::hub`]).
     pub base: String,
     /// What it is; default: what its config says.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use toml::{Table, Value};
 
 use super::place::{Path, Step, path, shown};
+use crate::hub;
 
 /// A key of the config and what it is set to, such as `train.steps=50`, `method.0.rank=4` or `seeds=[0,1]`.
 ///
@@ -40,6 +41,22 @@ impl FromStr for Override {
 }
 
 impl Override {
+    /// Another base model: a path, from where the command runs, or a name on a hub.
+    ///
+    /// ```
+    /// use eblora::config::{Override, RunConfig, template};
+    /// let text = template(eblora::model::Family::Bert);
+    /// let config = RunConfig::parse(&text, "run.toml", "/data".as_ref(), &[Override::base("hf:owner/name")])?;
+    /// assert_eq!(config.model.base, "hf:owner/name");
+    /// # Ok::<(), eblora::config::ConfigError>(())
+    /// ```
+    pub fn base(model: &str) -> Self {
+        let is_name = model.starts_with(hub::PREFIX) || model.starts_with('~');
+        let here = || std::path::absolute(model).map_or_else(|_| model.to_owned(), |path| path.display().to_string());
+        let base = if is_name { model.to_owned() } else { here() };
+        Self { path: path("model.base"), value: Value::String(base), text: format!("model.base={model}") }
+    }
+
     /// Sets the key; tables on the way are made, entries of lists must be there.
     pub(super) fn apply(&self, table: &mut Table) -> Result<(), String> {
         let mut root = Value::Table(std::mem::take(table));

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::place::{Path, Step, path, shown, span};
 use super::{ConfigError, Override, RunConfig};
 use crate::data::line_and_column;
+use crate::hub;
 
 /// A config's text, for the places of what is wrong in it.
 struct Source<'a> {
@@ -117,7 +118,9 @@ impl RunConfig {
             *path = whole.display().to_string();
         };
         settle(&mut self.out);
-        settle(&mut self.model.base);
+        if !self.model.base.starts_with(hub::PREFIX) {
+            settle(&mut self.model.base);
+        }
         for task in &mut self.tasks {
             settle(&mut task.train);
             settle(&mut task.test);

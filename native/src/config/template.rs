@@ -9,10 +9,24 @@ use crate::model::Family;
 /// assert!(template(Family::Llama).contains("[[task]]"));
 /// ```
 pub fn template(family: Family) -> String {
+    template_of(family, None)
+}
+
+/// The same with this base: a path, or `hf:owner/name` on a hub.
+///
+/// ```
+/// use eblora::{config::template_of, model::Family};
+/// assert!(template_of(Family::Bert, Some("hf:owner/name")).contains("\nbase = \"hf:owner/name\"\n"));
+/// ```
+pub fn template_of(family: Family, base: Option<&str>) -> String {
     let (model, tasks) = match family {
         Family::Vit => (VIT_MODEL, VIT_TASKS),
         Family::Bert => (BERT_MODEL, BERT_TASKS),
         Family::Llama => (LLAMA_MODEL, LLAMA_TASKS),
+    };
+    let model = match (base, model.split_once('\n')) {
+        (Some(base), Some((_, others))) => format!("base = {}\n{others}", toml::Value::from(base)),
+        _ => model.to_owned(),
     };
     format!("{HEAD}{model}{TRAIN}{METHODS}{tasks}")
 }

@@ -3,7 +3,6 @@
 //! The header is read by `gguf_header`, the values by `gguf_blocks`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use eblora_core::model::HostValues;
@@ -11,7 +10,9 @@ use thiserror::Error;
 
 use super::gguf_blocks::{BlockFormat, format_name};
 use super::gguf_header;
-use super::safetensors::{first_not_finite, widened};
+use super::mapped::SharedBytes;
+use super::packed::PackedTensor;
+use super::safetensors::first_not_finite;
 
 /// Why a GGUF file could not be read.
 #[derive(Debug, Error)]
@@ -151,25 +152,26 @@ pub struct TensorInfo {
     pub(super) bytes: usize,
 }
 
-/// A GGUF file in main memory.
+/// A GGUF file, mapped.
 #[derive(Clone, Debug)]
 pub struct Gguf {
     source: String,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, TensorInfo>,
-    bytes: Vec<u8>,
+    bytes: SharedBytes,
 }
 
 impl Gguf {
     /// Reads a file.
     pub fn read_file(path: &Path) -> Result<Self, GgufError> {
         let file = path.display().to_string();
-        let bytes = fs::read(path).map_err(|source| GgufError::Read { file: file.clone(), source })?;
+        let bytes = SharedBytes::map(path).map_err(|source| GgufError::Read { file: file.clone(), source })?;
         Self::from_bytes(bytes, &file)
     }
 
     /// Reads the bytes of a file; `file` names it in errors.
-    pub fn from_bytes(bytes: Vec<u8>, file: &str) -> Result<Self, GgufError> {
+    pub fn from_bytes(bytes: impl Into<SharedBytes>, file: &str) -> Result<Self, GgufError> {
+        let bytes = bytes.into();
         let (metadata, tensors) = gguf_header::read(&bytes, file)?;
         Ok(Self { source: file.to_owned(), metadata, tensors, bytes })
     }
@@ -256,7 +258,7 @@ impl Gguf {
         self.tensors.get(name)
     }
 
-    /// The values of a tensor of this shape: 16-bit ones as stored, all others in f32.
+    /// The values of a tensor of this shape, where they are; they have been looked through once.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<HostValues, GgufError> {
         let (file, tensor) = (self.source.clone(), name.to_owned());
         let Some(info) = self.info(name) else { return Err(GgufError::Missing { file, tensor }) };
@@ -264,13 +266,8 @@ impl Gguf {
             let (expected, found) = (shape.to_vec(), info.shape.clone());
             return Err(GgufError::Shape { file, tensor, expected, found });
         }
-        let bytes = &self.bytes[info.start..info.start + info.bytes];
-        let bits = || bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect();
-        let values = match info.format {
-            BlockFormat::F16 => HostValues::F16(bits()),
-            BlockFormat::Bf16 => HostValues::Bf16(bits()),
-            format => HostValues::F32(format.dequantize(bytes)),
-        };
+        let bytes = info.start..info.start + info.bytes;
+        let values = PackedTensor::new(self.bytes.clone(), bytes, info.format).into_values();
         match first_not_finite(&values) {
             None => Ok(values),
             Some((index, value)) => Err(GgufError::NonFinite { file, tensor, index, value }),
@@ -279,6 +276,6 @@ impl Gguf {
 
     /// The same in f32, whatever it is stored in.
     pub fn tensor_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, GgufError> {
-        Ok(widened(self.tensor(name, shape)?))
+        Ok(self.tensor(name, shape)?.to_f32())
     }
 }

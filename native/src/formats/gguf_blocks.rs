@@ -59,21 +59,21 @@ impl BlockFormat {
         }
     }
 
-    /// The values of whole blocks.
-    pub fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
+    /// The values of blocks from number `first` on, into `dst`.
+    pub fn unpack(self, bytes: &[u8], first: usize, dst: &mut [f32]) {
         match self {
-            Self::F32 => blocks(bytes, |b: &[u8; 4], out: &mut [f32; 1]| out[0] = f32::from_le_bytes(*b)),
-            Self::F16 => blocks(bytes, |b: &[u8; 2], out: &mut [f32; 1]| out[0] = half(b, 0)),
-            Self::Bf16 => blocks(bytes, |b: &[u8; 2], out: &mut [f32; 1]| {
+            Self::F32 => blocks(bytes, first, dst, |b: &[u8; 4], out: &mut [f32; 1]| out[0] = f32::from_le_bytes(*b)),
+            Self::F16 => blocks(bytes, first, dst, |b: &[u8; 2], out: &mut [f32; 1]| out[0] = half(b, 0)),
+            Self::Bf16 => blocks(bytes, first, dst, |b: &[u8; 2], out: &mut [f32; 1]| {
                 out[0] = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
             }),
-            Self::Q4_0 => blocks(bytes, q4_0),
-            Self::Q4_1 => blocks(bytes, q4_1),
-            Self::Q5_0 => blocks(bytes, q5_0),
-            Self::Q5_1 => blocks(bytes, q5_1),
-            Self::Q8_0 => blocks(bytes, q8_0),
-            Self::Q4K => blocks(bytes, q4_k),
-            Self::Q6K => blocks(bytes, q6_k),
+            Self::Q4_0 => blocks(bytes, first, dst, q4_0),
+            Self::Q4_1 => blocks(bytes, first, dst, q4_1),
+            Self::Q5_0 => blocks(bytes, first, dst, q5_0),
+            Self::Q5_1 => blocks(bytes, first, dst, q5_1),
+            Self::Q8_0 => blocks(bytes, first, dst, q8_0),
+            Self::Q4K => blocks(bytes, first, dst, q4_k),
+            Self::Q6K => blocks(bytes, first, dst, q6_k),
         }
     }
 }
@@ -95,12 +95,34 @@ pub fn format_name(id: u32) -> &'static str {
     }
 }
 
-/// Applies `one` to each block of B bytes, which gives N values.
-fn blocks<const B: usize, const N: usize>(bytes: &[u8], one: impl Fn(&[u8; B], &mut [f32; N])) -> Vec<f32> {
-    let stored = bytes.as_chunks::<B>().0;
-    let mut values = vec![0.0; stored.len() * N];
-    stored.iter().zip(values.as_chunks_mut::<N>().0).for_each(|(block, values)| one(block, values));
-    values
+/// Applies `one` to blocks of B bytes, each of which gives N values; `dst` gets those from number `first` on.
+fn blocks<const B: usize, const N: usize>(
+    bytes: &[u8],
+    first: usize,
+    dst: &mut [f32],
+    one: impl Fn(&[u8; B], &mut [f32; N]),
+) {
+    let (stored, skip) = (&bytes.as_chunks::<B>().0[first / N..], first % N);
+    // The first and the last block may be needed in part.
+    let part = |block: &[u8; B], skip: usize, dst: &mut [f32]| {
+        let mut values = [0.0; N];
+        one(block, &mut values);
+        dst.copy_from_slice(&values[skip..skip + dst.len()]);
+    };
+    let (start, dst) = dst.split_at_mut(if skip == 0 { 0 } else { dst.len().min(N - skip) });
+    let stored = match stored.split_first().filter(|_| !start.is_empty()) {
+        Some((block, others)) => {
+            part(block, skip, start);
+            others
+        }
+        None => stored,
+    };
+    let (whole, end) = dst.as_chunks_mut::<N>();
+    let last = whole.len();
+    stored.iter().zip(whole).for_each(|(block, values)| one(block, values));
+    if !end.is_empty() {
+        part(&stored[last], 0, end);
+    }
 }
 
 /// The half at byte `at`.

@@ -8,6 +8,8 @@ mod gguf_header;
 pub mod idx;
 pub(crate) mod json;
 pub mod json_tree;
+pub mod mapped;
 pub mod npy;
+pub mod packed;
 pub mod safetensors;
 pub mod safetensors_layout;

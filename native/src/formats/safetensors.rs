@@ -1,17 +1,21 @@
 //! Named tensors from a safetensors file, or from a Hugging Face folder with one file or several shards.
 //!
-//! Floating-point tensors (F32, F64, F16, BF16) become f32, or stay in 16 bits for those who ask. A tensor of another type
-//! does no harm until it is asked for.
+//! Files are mapped: a tensor costs nothing before it is taken out, and then only where its values are to be f32 and aren't.
+//! F32, F64, F16 and BF16 can be read; a tensor of another type does no harm until it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use eblora_core::model::HostValues;
-use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::Deserialize;
 use thiserror::Error;
+
+use super::gguf_blocks::BlockFormat;
+use super::mapped::SharedBytes;
+use super::packed::PackedTensor;
 
 /// The one weight file of a small model.
 pub const SINGLE_FILE: &str = "model.safetensors";
@@ -140,23 +144,41 @@ pub struct Tensors {
     entries: BTreeMap<String, Entry>,
 }
 
+/// Where a tensor's bytes are.
 #[derive(Clone, Debug)]
-enum Entry {
-    Float(Vec<usize>, HostValues),
-    Other(Dtype),
+struct Entry {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    file: SharedBytes,
+    bytes: Range<usize>,
 }
 
 impl Tensors {
-    /// Reads the bytes of one safetensors file; `file` names it in errors.
-    pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self, SafetensorsError> {
-        let parsed = SafeTensors::deserialize(bytes).map_err(|e| explain(e, bytes, file))?;
-        let entries = parsed.iter().map(|(name, view)| (name.to_owned(), Entry::of(&view))).collect();
+    /// Takes the bytes of one safetensors file; `file` names it in errors.
+    pub fn from_bytes(bytes: impl Into<SharedBytes>, file: &str) -> Result<Self, SafetensorsError> {
+        let bytes = bytes.into();
+        let parsed = SafeTensors::deserialize(&bytes).map_err(|e| explain(e, &bytes, file))?;
+        let place = |data: &[u8]| {
+            let start = data.as_ptr().addr() - bytes.as_ptr().addr();
+            start..start + data.len()
+        };
+        let entry = |view: TensorView<'_>| Entry {
+            shape: view.shape().to_vec(),
+            dtype: view.dtype(),
+            file: bytes.clone(),
+            bytes: place(view.data()),
+        };
+        let entries = parsed.iter().map(|(name, view)| (name.to_owned(), entry(view))).collect();
         Ok(Self { source: file.to_owned(), entries })
     }
 
-    /// Reads one safetensors file.
+    /// Maps one safetensors file.
     pub fn read_file(path: &Path) -> Result<Self, SafetensorsError> {
-        Self::from_bytes(&read_bytes(path)?, &path.display().to_string())
+        let file = path.display().to_string();
+        match SharedBytes::map(path) {
+            Ok(bytes) => Self::from_bytes(bytes, &file),
+            Err(source) => Err(SafetensorsError::Read { file, source }),
+        }
     }
 
     /// Reads the weights of a Hugging Face folder: [`SINGLE_FILE`], or every shard that [`INDEX_FILE`] lists.
@@ -200,24 +222,22 @@ impl Tensors {
 
     /// The shape of a floating-point tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        match self.entries.get(name)? {
-            Entry::Float(shape, _) => Some(shape),
-            Entry::Other(_) => None,
-        }
+        let entry = self.entries.get(name)?;
+        matches!(entry.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16).then_some(&entry.shape)
     }
 
     /// Takes the tensor out in f32, after checking that its values are finite.
     pub fn take(&mut self, name: &str) -> Result<HostTensor, SafetensorsError> {
         let (shape, values) = self.take_stored(name)?;
-        Ok(HostTensor { shape, data: widened(values) })
+        Ok(HostTensor { shape, data: values.to_f32() })
     }
 
-    /// Takes the tensor out, after checking shape and values.
+    /// Takes the tensor out in f32, after checking shape and values.
     pub fn take_shaped(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, SafetensorsError> {
-        Ok(widened(self.take_stored_shaped(name, shape)?))
+        Ok(self.take_stored_shaped(name, shape)?.to_f32())
     }
 
-    /// The same, but 16-bit values stay as they are stored.
+    /// The same, but the values stay where and as they are (those of F64 become f32).
     pub fn take_stored_shaped(&mut self, name: &str, shape: &[usize]) -> Result<HostValues, SafetensorsError> {
         let (found, values) = self.take_stored(name)?;
         if found == shape {
@@ -232,25 +252,32 @@ impl Tensors {
     }
 
     fn take_stored(&mut self, name: &str) -> Result<(Vec<usize>, HostValues), SafetensorsError> {
-        let (file, tensor) = (|| self.source.clone(), || name.to_owned());
-        let Some(entry) = self.entries.remove(name) else {
-            return Err(SafetensorsError::Missing { file: file(), tensor: tensor() });
+        let (source, tensor) = (|| self.source.clone(), || name.to_owned());
+        let Some(Entry { shape, dtype, file, bytes }) = self.entries.remove(name) else {
+            return Err(SafetensorsError::Missing { file: source(), tensor: tensor() });
         };
-        let (shape, values) = match entry {
-            Entry::Float(shape, values) => (shape, values),
-            Entry::Other(dtype) => {
-                return Err(SafetensorsError::Dtype { file: file(), tensor: tensor(), dtype: dtype.to_string() });
+        let packed = |format| PackedTensor::new(file.clone(), bytes.clone(), format).into_values();
+        let values = match dtype {
+            Dtype::F32 => packed(BlockFormat::F32),
+            Dtype::F16 => packed(BlockFormat::F16),
+            Dtype::BF16 => packed(BlockFormat::Bf16),
+            Dtype::F64 => {
+                let wide = file[bytes.clone()].as_chunks::<8>().0;
+                HostValues::F32(wide.iter().map(|&b| f64::from_le_bytes(b) as f32).collect())
+            }
+            other => {
+                return Err(SafetensorsError::Dtype { file: source(), tensor: tensor(), dtype: other.to_string() });
             }
         };
         match first_not_finite(&values) {
             None => Ok((shape, values)),
-            Some((index, value)) => Err(SafetensorsError::NonFinite { file: file(), tensor: tensor(), index, value }),
+            Some((index, value)) => Err(SafetensorsError::NonFinite { file: source(), tensor: tensor(), index, value }),
         }
     }
 }
 
 /// Which shard holds which tensor, by [`INDEX_FILE`].
-pub(super) fn shards(index: &Path) -> Result<BTreeMap<String, String>, SafetensorsError> {
+pub(crate) fn shards(index: &Path) -> Result<BTreeMap<String, String>, SafetensorsError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -269,42 +296,16 @@ pub(super) fn shards(index: &Path) -> Result<BTreeMap<String, String>, Safetenso
     Ok(parsed.weight_map)
 }
 
-/// The values in f32.
-pub(super) fn widened(values: HostValues) -> Vec<f32> {
-    match values {
-        HostValues::F32(values) => values,
-        HostValues::F16(bits) => bits.iter().map(|&b| f16::from_bits(b).to_f32()).collect(),
-        HostValues::Bf16(bits) => bits.iter().map(|&b| bf16::from_bits(b).to_f32()).collect(),
-    }
-}
-
 /// The first value that is a NaN or an infinity.
 pub(super) fn first_not_finite(values: &HostValues) -> Option<(usize, f32)> {
-    let bad = |(_, value): &(usize, f32)| !value.is_finite();
-    match values {
-        HostValues::F32(values) => values.iter().copied().enumerate().find(bad),
-        HostValues::F16(bits) => bits.iter().map(|&b| f16::from_bits(b).to_f32()).enumerate().find(bad),
-        HostValues::Bf16(bits) => bits.iter().map(|&b| bf16::from_bits(b).to_f32()).enumerate().find(bad),
-    }
-}
-
-impl Entry {
-    fn of(view: &TensorView<'_>) -> Self {
-        let bytes = view.data();
-        let values = match view.dtype() {
-            Dtype::F32 => HostValues::F32(elements(bytes, f32::from_le_bytes)),
-            Dtype::F64 => HostValues::F32(elements(bytes, |b| f64::from_le_bytes(b) as f32)),
-            Dtype::F16 => HostValues::F16(elements(bytes, u16::from_le_bytes)),
-            Dtype::BF16 => HostValues::Bf16(elements(bytes, u16::from_le_bytes)),
-            other => return Self::Other(other),
-        };
-        Self::Float(view.shape().to_vec(), values)
-    }
-}
-
-/// Little-endian elements of `N` bytes; the parser has checked that the length fits the shape.
-fn elements<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect()
+    const PIECE: usize = 4096;
+    let (values, mut piece) = (values.stored(), [0.0; PIECE]);
+    (0..values.len()).step_by(PIECE).find_map(|first| {
+        let piece = &mut piece[..PIECE.min(values.len() - first)];
+        values.unpack(first, piece);
+        let at = piece.iter().position(|x| !x.is_finite())?;
+        Some((first + at, piece[at]))
+    })
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, SafetensorsError> {
@@ -370,6 +371,7 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::{bf16, f16};
     use safetensors::serialize;
 
     /// A file of `(name, type, shape, little-endian bytes)`.
@@ -395,7 +397,7 @@ mod tests {
             ("c", Dtype::F16, &[3], values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
             ("d", Dtype::BF16, &[3], values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect()),
         ]);
-        let mut tensors = Tensors::from_bytes(&bytes, "f").unwrap();
+        let mut tensors = Tensors::from_bytes(&bytes[..], "f").unwrap();
         for name in ["a", "b", "c", "d"] {
             assert_eq!(tensors.clone().take_shaped(name, &[3]).unwrap(), values, "{name}");
         }
@@ -416,7 +418,7 @@ mod tests {
             ("ids", Dtype::I64, &[1], 7i64.to_le_bytes().to_vec()),
             ("w", Dtype::F32, &[1, 2], f32s(&[1.0, 2.0])),
         ]);
-        let mut t = Tensors::from_bytes(&bytes, "f").unwrap();
+        let mut t = Tensors::from_bytes(&bytes[..], "f").unwrap();
         assert!(matches!(t.take("bad"), Err(SafetensorsError::NonFinite { index: 1, .. })));
         assert!(matches!(t.take("huge"), Err(SafetensorsError::NonFinite { index: 0, .. })));
         assert_eq!(

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use eblora_core::model::HostValues;
 use eblora_core::model::bert::{BertConfig, BertWeights, LayerWeights, LinearWeights, NormWeights};
 use thiserror::Error;
 
@@ -103,9 +104,9 @@ impl Encoder<'_> {
             });
         }
         Ok(BertWeights {
-            words: self.take(WORDS, &[config.vocabulary, d])?,
-            positions: self.take("embeddings.position_embeddings.weight", &[config.positions, d])?,
-            token_types: self.take("embeddings.token_type_embeddings.weight", &[config.token_types, d])?,
+            words: self.stored(WORDS, &[config.vocabulary, d])?,
+            positions: self.stored("embeddings.position_embeddings.weight", &[config.positions, d])?,
+            token_types: self.stored("embeddings.token_type_embeddings.weight", &[config.token_types, d])?,
             norm: self.norm("embeddings.LayerNorm", d)?,
             layers,
         })
@@ -115,10 +116,14 @@ impl Encoder<'_> {
         self.tensors.take_shaped(&format!("{}{name}", self.prefix), shape)
     }
 
+    fn stored(&mut self, name: &str, shape: &[usize]) -> Result<HostValues, SafetensorsError> {
+        self.tensors.take_stored_shaped(&format!("{}{name}", self.prefix), shape)
+    }
+
     fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<LinearWeights, SafetensorsError> {
         Ok(LinearWeights {
             name: format!("{}{name}", self.prefix),
-            weight: self.take(&format!("{name}.weight"), &[rows, cols])?,
+            weight: self.stored(&format!("{name}.weight"), &[rows, cols])?,
             bias: self.take(&format!("{name}.bias"), &[rows])?,
         })
     }
@@ -186,16 +191,34 @@ mod tests {
 
     fn read(config: &str, list: &Shapes, kind: Dtype) -> Result<BertFolder, BertError> {
         let config = bert_config::from_bytes(config.as_bytes(), "config.json")?;
-        BertFolder::from_parts("test".into(), config, Tensors::from_bytes(&file(list, kind), "model.safetensors")?)
+        BertFolder::from_parts("test".into(), config, Tensors::from_bytes(file(list, kind), "model.safetensors")?)
+    }
+
+    /// All matrices in f32.
+    fn widened(mut folder: BertFolder) -> BertFolder {
+        let weights = &mut folder.weights;
+        let mut all = vec![&mut weights.words, &mut weights.positions, &mut weights.token_types];
+        for layer in &mut weights.layers {
+            let LayerWeights { query, key, value, output, fc1, fc2, .. } = layer;
+            all.extend([query, key, value, output, fc1, fc2].map(|linear| &mut linear.weight));
+        }
+        all.into_iter().for_each(|values| *values = HostValues::F32(values.to_f32()));
+        folder
     }
 
     #[test]
     fn prefix_norm_names_and_float_type_make_no_difference() {
         let plain = read(CONFIG, &shapes("", ["weight", "bias"]), Dtype::F32).unwrap();
         assert_eq!(plain.weights.layers[0].fc1.name, "encoder.layer.0.intermediate.dense");
-        assert_eq!(plain.weights.layers[0].query.weight[..5], [12.0, 13.0, 14.0, 15.0, 12.0], "the fourth tensor");
+        assert_eq!(
+            plain.weights.layers[0].query.weight.to_f32()[..5],
+            [12.0, 13.0, 14.0, 15.0, 12.0],
+            "the fourth tensor"
+        );
         for kind in [Dtype::F16, Dtype::BF16] {
-            assert_eq!(read(CONFIG, &shapes("", ["weight", "bias"]), kind).unwrap(), plain);
+            let other = read(CONFIG, &shapes("", ["weight", "bias"]), kind).unwrap();
+            assert_ne!(other, plain, "weights stay as they are stored");
+            assert_eq!(widened(other), plain);
         }
         let mut under = read(CONFIG, &shapes("bert.", ["gamma", "beta"]), Dtype::F32).unwrap();
         let layer = &mut under.weights.layers[0];

@@ -1,7 +1,9 @@
 //! A Llama as it stands in a GGUF file: llama.cpp's keys and tensor names, and its order of query and key rows undone.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use eblora_core::backend::{Packed, Stored};
 use eblora_core::model::HostValues;
 use eblora_core::model::llama::{BlockWeights, LinearWeights, LlamaConfig, LlamaWeights, Rope, RopeScaling};
 
@@ -96,11 +98,7 @@ fn weights(file: &Gguf, config: &LlamaConfig) -> Result<LlamaWeights, LlamaError
         };
         let turned = |part: &str, module: &str, heads: usize| -> Result<LinearWeights, LlamaError> {
             let linear = linear(part, module, heads * config.head_size, d)?;
-            let weight = match linear.weight {
-                HostValues::F32(values) => HostValues::F32(halves(&values, config.head_size, d)),
-                HostValues::F16(bits) => HostValues::F16(halves(&bits, config.head_size, d)),
-                HostValues::Bf16(bits) => HostValues::Bf16(halves(&bits, config.head_size, d)),
-            };
+            let weight = in_halves(&linear.weight, config.head_size, d);
             let bias = linear.bias.map(|bias| halves(&bias, config.head_size, 1));
             Ok(LinearWeights { weight, bias, ..linear })
         };
@@ -126,6 +124,16 @@ fn weights(file: &Gguf, config: &LlamaConfig) -> Result<LlamaWeights, LlamaError
     })
 }
 
+/// [`halves`] of a matrix: of blocks, as they are unpacked.
+fn in_halves(values: &HostValues, head_size: usize, cols: usize) -> HostValues {
+    match values.plain() {
+        Stored::F32(values) => HostValues::F32(halves(values, head_size, cols)),
+        Stored::F16(bits) => HostValues::F16(halves(bits, head_size, cols)),
+        Stored::Bf16(bits) => HostValues::Bf16(halves(bits, head_size, cols)),
+        Stored::Packed(of) => HostValues::Packed(Arc::new(InHalves { of: of.clone(), head_size, cols })),
+    }
+}
+
 /// Rows of queries or keys in Hugging Face's order. There the pairs that turn together lie in the two halves of a head;
 /// llama.cpp's converter lays them side by side.
 fn halves<T: Copy>(rows: &[T], head_size: usize, cols: usize) -> Vec<T> {
@@ -136,6 +144,37 @@ fn halves<T: Copy>(rows: &[T], head_size: usize, cols: usize) -> Vec<T> {
         }
     }
     ordered
+}
+
+/// A matrix whose rows are in the order that [`halves`] gives.
+#[derive(Debug)]
+struct InHalves {
+    of: Arc<dyn Packed>,
+    head_size: usize,
+    cols: usize,
+}
+
+impl Packed for InHalves {
+    fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    fn plain(&self) -> Option<Stored<'_>> {
+        None
+    }
+
+    fn unpack(&self, mut first: usize, mut dst: &mut [f32]) {
+        while !dst.is_empty() {
+            let (row, col) = (first / self.cols, first % self.cols);
+            let (head, place) = (row / self.head_size * self.head_size, row % self.head_size);
+            let half = self.head_size / 2;
+            let from = head + if place < half { 2 * place } else { 2 * (place - half) + 1 };
+            let (part, rest) = dst.split_at_mut(dst.len().min(self.cols - col));
+            Stored::Packed(&self.of).unpack(from * self.cols + col, part);
+            first += part.len();
+            dst = rest;
+        }
+    }
 }
 
 #[cfg(test)]

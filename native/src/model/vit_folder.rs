@@ -331,7 +331,7 @@ mod tests {
 
     fn read(config: &str, list: &[(String, Vec<usize>)]) -> Result<VitFolder, VitError> {
         let config = VitConfigFile::from_bytes(config.as_bytes(), "config.json")?;
-        let tensors = Tensors::from_bytes(&file(list), "model.safetensors")?;
+        let tensors = Tensors::from_bytes(file(list), "model.safetensors")?;
         VitFolder::from_parts("test".into(), config, Preprocess::default_for(1), tensors)
     }
 

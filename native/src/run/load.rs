@@ -24,6 +24,7 @@ use crate::data::labels::{LabelSpace, check_training_classes};
 use crate::data::place::Place;
 use crate::demo::Split;
 use crate::device::Device;
+use crate::hub;
 use crate::model::Family;
 use crate::model::bert_folder::BertFolder;
 use crate::model::vit_folder::VitFolder;
@@ -72,7 +73,7 @@ pub fn family(config: &RunConfig) -> Result<Family, Error> {
     if let Some(family) = config.model.family {
         return Ok(family);
     }
-    let base = Path::new(&config.model.base);
+    let base = hub::locate(&config.model.base)?;
     if base.is_file() {
         return Ok(Family::Llama); // GGUF
     }
@@ -133,7 +134,7 @@ fn first<T>(mut examples: Vec<T>, most: Option<usize>) -> Vec<T> {
 }
 
 fn vit(config: &RunConfig) -> Result<Loaded, Error> {
-    let folder = VitFolder::read(Path::new(&config.model.base))?;
+    let folder = VitFolder::read(&hub::locate(&config.model.base)?)?;
     let named: Vec<_> = folder.adapted().map(|(layer, site, w)| (site.name(layer), layer, w.rows, w.cols)).collect();
     check_ranks(config, named.iter().map(|(name, block, out, inp)| (name.as_str(), *block, *out, *inp)))?;
     let space = LabelSpace::new(folder.config.labels.clone())?;
@@ -202,10 +203,10 @@ fn check_classes(task: &str, train: &[u32], test: &[u32], space: &LabelSpace) ->
 }
 
 fn bert(config: &RunConfig) -> Result<Loaded, Error> {
-    let base = Path::new(&config.model.base);
+    let base = &hub::locate(&config.model.base)?;
     let folder = BertFolder::read(base)?;
     let layers = folder.weights.layers.iter().enumerate().flat_map(|(block, layer)| {
-        layer.linears().map(|w| (w.name.as_str(), block, w.bias.len(), w.weight.len() / w.bias.len().max(1)))
+        layer.linears().map(|w| (w.name.as_str(), block, w.bias.len(), w.weight.stored().len() / w.bias.len().max(1)))
     });
     check_ranks(config, layers)?;
     let positions = folder.config.positions;
@@ -246,7 +247,7 @@ pub(super) fn encoder_options(config: &RunConfig) -> EncoderOptions {
 }
 
 fn decoder(config: &RunConfig) -> Result<Loaded, Error> {
-    let base = Path::new(&config.model.base);
+    let base = &hub::locate(&config.model.base)?;
     let folder = llama::read(base)?;
     let extents = &folder.config;
     let layers = folder.weights.blocks.iter().enumerate().flat_map(|(block, weights)| {

@@ -223,7 +223,7 @@ pub enum RunError {
     },
     /// A folder with a run of another config.
     #[error(
-        "{} holds a finished run whose config differs at `{key}`: choose another `out`, or discard it with --restart",
+        "{} holds a run whose config differs at `{key}`: choose another `out`, or discard it with --restart",
         .folder.display()
     )]
     OtherConfig {

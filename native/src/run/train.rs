@@ -12,6 +12,7 @@ use crate::Error;
 use crate::config::RunConfig;
 use crate::device::Device;
 use crate::formats::atomic;
+use crate::hub;
 use crate::peft::AdapterSet;
 use crate::progress::{Event, ProgressSink};
 use crate::report::html;
@@ -90,9 +91,9 @@ fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Optio
     let there = !matches!(result, Ok(None));
     match start {
         Start::Anew if there => Err(RunError::Finished { folder: folder.path().to_owned() }.into()),
-        Start::Resume if there => {
-            let before = folder.config()?;
-            match first_difference(&before, config)? {
+        // Also one that has not finished: its config must not be replaced by one that it can't go on with.
+        Start::Resume if there || folder.path().join(CONFIG).exists() => {
+            match first_difference(&folder.config()?, config)? {
                 Some(key) => Err(RunError::OtherConfig { folder: folder.path().to_owned(), key }.into()),
                 None => result,
             }
@@ -192,7 +193,9 @@ fn write_adapters<S: Subject>(
     folder: &RunFolder,
 ) -> Result<(), Error> {
     let tasks: Vec<String> = config.tasks.iter().map(|task| task.name.clone()).collect();
-    let (base, family) = (Some(subject.base().to_owned()), subject.family());
+    // A name is one on every machine.
+    let base = config.model.base.strip_prefix(hub::PREFIX).unwrap_or_else(|| subject.base());
+    let (base, family) = (Some(base.to_owned()), subject.family());
     let folder = folder.adapters(run.method.label());
     AdapterSet::write_run(&folder, base, family, &tasks, &run.learnt, &run.sites)?;
     Ok(())

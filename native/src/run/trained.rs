@@ -26,6 +26,7 @@ use crate::data::images::{ImageShape, read_image};
 use crate::data::prompts::Turn;
 use crate::device::{self, Device};
 use crate::formats::atomic;
+use crate::hub;
 use crate::model::Family;
 use crate::model::bert_folder::BertFolder;
 use crate::model::chat::Role;
@@ -208,7 +209,8 @@ impl Job for Ask<'_> {
     type Output = Vec<Vec<Answer>>;
 
     fn run<B: Backend<Scalar = f32> + 'static>(&self, backend: &B) -> Result<Self::Output, Error> {
-        let (config, base) = (&self.learnt.config, Path::new(&self.learnt.config.model.base));
+        let config = &self.learnt.config;
+        let base = &hub::locate(&config.model.base)?;
         match family(config)? {
             Family::Vit => {
                 let folder = VitFolder::read(base)?;

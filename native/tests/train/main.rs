@@ -3,5 +3,6 @@
 
 mod faults;
 mod files;
+mod hub;
 mod interrupted;
 mod runs;

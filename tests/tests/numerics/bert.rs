@@ -9,6 +9,7 @@ use eblora_core::adapter::{AdapterGrads, Adapters, HostFactors};
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::method::{Eblora, EbloraConfig};
+use eblora_core::model::HostValues;
 use eblora_core::model::bert::{Bert, BertConfig, BertWorkspace, Encoder, EncoderOptions, Head, Padding, TextSet};
 use eblora_core::model::{Model, ModelError, Targets, Wanted};
 use eblora_core::train::{GradientKind, GradientPass, Observer, Progress, Task, TrainConfig, Trainer};
@@ -325,7 +326,9 @@ fn chosen_targets_have_the_gradients_of_the_full_run() {
                 ];
                 let linear = linear.into_iter().nth(site % 6).expect("six linear layers");
                 let delta = row_major(delta.as_ref());
-                linear.weight.iter_mut().zip(delta).for_each(|(w, d)| *w = (f64::from(*w) + f.s * d) as f32);
+                let mut weight = linear.weight.to_f32();
+                weight.iter_mut().zip(delta).for_each(|(w, d)| *w = (f64::from(*w) + f.s * d) as f32);
+                linear.weight = HostValues::F32(weight);
             }
             let encoder = Encoder::new(&cpu, &folder.config, &weights, &options).expect("an encoder");
             case.model = Bert::new(&cpu, encoder, &head(&case.fixture, name)).expect("a model");
@@ -443,4 +446,46 @@ fn the_trainer_teaches_it_two_tasks() {
         assert!(task[39] < 0.7 * task[0], "the loss went from {} to {}", task[0], task[39]);
     }
     assert!(record.orthonormality < 5e-6 && record.overlap < 1e-5);
+}
+
+/// The encoder's weights rounded to bf16, once as stored and once in full: the same numbers after a merge, in the loss and in
+/// a gradient that goes through all layers.
+#[test]
+fn weights_as_stored_train_like_full_ones() {
+    let cpu = Cpu::<f64>::new();
+    let options = EncoderOptions::new(MAX_TOKENS);
+    let run = |stored: bool| {
+        let mut folder = BertFolder::read(&path("bert")).expect("a model");
+        let round = |values: &mut HostValues| {
+            let bits: Vec<u16> = values.to_f32().iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+            let full = bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
+            *values = if stored { HostValues::Bf16(bits) } else { HostValues::F32(full) };
+        };
+        round(&mut folder.weights.words);
+        for layer in &mut folder.weights.layers {
+            let attention = [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.output];
+            attention.into_iter().chain([&mut layer.fc1, &mut layer.fc2]).for_each(|linear| round(&mut linear.weight));
+        }
+        let mut case = Case::new(&cpu, "label", &options);
+        let encoder = Encoder::new(&cpu, &folder.config, &folder.weights, &options).expect("an encoder");
+        case.model = Bert::new(&cpu, encoder, &head(&case.fixture, "label")).expect("a model");
+        let sites = case.model.sites().len();
+        let adapters = case.adapters(0..sites, None);
+        case.model.merge(&cpu, &adapters).expect("memory");
+        let texts = texts(&case.fixture, "", Some("labels"));
+        case.work = case.model.workspace(&cpu, texts.len()).expect("memory");
+        let all: Vec<usize> = (0..texts.len()).collect();
+        case.model.load(&cpu, &mut case.work, &texts, &all).expect("a batch");
+        let mut numbers = case.forward(None).concat();
+        let adapters = case.adapters(0..1, None);
+        numbers.extend(case.forward(Some(&adapters)).concat());
+        let grads = case.backward(&adapters);
+        numbers.extend_from_slice(grads.stacks[0].u.values());
+        // Sentence embeddings of the merged model.
+        let embedded = case.model.encoder().embed(&cpu, &texts, 2, None);
+        numbers.extend(block_on(embedded).expect("embeddings"));
+        numbers
+    };
+    let mut check = Check::new::<f64>("as stored");
+    check.tensor("all", &run(true), &run(false), Bound::relative(1e-12));
 }

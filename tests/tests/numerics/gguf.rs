@@ -2,7 +2,7 @@
 
 use crate::fixtures::{Fixture, path};
 use eblora::formats::gguf::{Gguf, GgufError, Value};
-use eblora_core::model::HostValues;
+use eblora_core::backend::Stored;
 
 const FORMATS: [(&str, usize); 10] = [
     ("F32", 5),
@@ -30,7 +30,7 @@ fn every_block_format_has_the_bits_of_the_reference() {
             assert_eq!(*got, want as f32, "{name}: value {i}");
         }
         let stored = file.tensor(name, &[ROWS, cols]).expect("a tensor");
-        let in_16_bits = matches!(stored, HostValues::F16(_) | HostValues::Bf16(_));
+        let in_16_bits = matches!(stored.plain(), Stored::F16(_) | Stored::Bf16(_));
         assert_eq!(in_16_bits, name.ends_with("F16"), "{name}");
     }
     assert_eq!(file.names().count(), FORMATS.len());
@@ -65,7 +65,7 @@ fn a_value_that_is_not_finite_is_found() {
     let file = path("blocks.gguf");
     let mut bytes = std::fs::read(&file).expect("a file");
     let whole = Gguf::from_bytes(bytes.clone(), "f").expect("a file");
-    let HostValues::F32(values) = whole.tensor("F32", &[ROWS, 5]).expect("a tensor") else { panic!("stored in f32") };
+    let values = whole.tensor_f32("F32", &[ROWS, 5]).expect("a tensor");
     let pattern = values[7].to_le_bytes();
     let at = bytes.windows(4).position(|window| window == pattern).expect("the value is in the file");
     bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());

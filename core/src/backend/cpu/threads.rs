@@ -1,6 +1,8 @@
 //! Work sharing: outputs are cut into blocks whose borders depend on the shapes alone, so one thread and many compute
 //! the same bits. Blocks run on the rayon pool that the caller installed (feature `std`), or one after the other.
 
+use faer::MatMut;
+
 /// Below this many scalar operations a kernel is not worth waking another thread.
 #[cfg(feature = "std")]
 const WORTH_SHARING: usize = 60_000;
@@ -77,6 +79,55 @@ pub fn for_each_block2<T: Send, U: Send>(
     }
 }
 
+/// Runs `f(first column, block)` over the columns of a matrix cut into blocks of `width`; `work` is the total of scalar
+/// operations.
+pub fn for_each_column_block<T: Send + Sync>(
+    matrix: MatMut<'_, T>,
+    width: usize,
+    work: usize,
+    f: &(impl Fn(usize, MatMut<'_, T>) + Sync + Send),
+) {
+    #[cfg(feature = "std")]
+    let share = work >= WORTH_SHARING && rayon::current_num_threads() > 1;
+    #[cfg(not(feature = "std"))]
+    let share = false;
+    let _ = work;
+    column_blocks(matrix, 0, width.max(1), share, f);
+}
+
+/// Halves the blocks until one is left.
+fn column_blocks<T: Send + Sync>(
+    matrix: MatMut<'_, T>,
+    first: usize,
+    width: usize,
+    share: bool,
+    f: &(impl Fn(usize, MatMut<'_, T>) + Sync + Send),
+) {
+    let blocks = matrix.ncols().div_ceil(width);
+    if blocks <= 1 {
+        return f(first, matrix);
+    }
+    let middle = blocks / 2 * width;
+    let (left, right) = matrix.split_at_col_mut(middle);
+    both(
+        share,
+        || column_blocks(left, first, width, share, f),
+        || column_blocks(right, first + middle, width, share, f),
+    );
+}
+
+/// Runs both, on two threads where they are to `share` the work.
+fn both(share: bool, left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+    #[cfg(feature = "std")]
+    if share {
+        rayon::join(left, right);
+        return;
+    }
+    let _ = share;
+    left();
+    right();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +141,20 @@ mod tests {
             }
         });
         assert!(data.iter().enumerate().all(|(i, &x)| x == 1 + (i / 10) as u32));
+    }
+
+    #[test]
+    fn column_blocks_cover_everything_once() {
+        for (cols, width) in [(10, 3), (3, 3), (1, 8), (0, 4), (17, 1)] {
+            let mut m = faer::Mat::<f64>::zeros(2, cols);
+            for_each_column_block(m.as_mut(), width, usize::MAX, &|first, mut block: MatMut<'_, f64>| {
+                assert!(first.is_multiple_of(width) && block.ncols() <= width);
+                for j in 0..block.ncols() {
+                    block[(1, j)] += (1 + first + j) as f64;
+                }
+            });
+            assert!((0..cols).all(|j| m[(0, j)] == 0.0 && m[(1, j)] == (1 + j) as f64));
+        }
     }
 
     #[cfg(feature = "std")]

@@ -1,16 +1,23 @@
-//! Frozen weights as stored, in 32 or 16 bits: products and row gathers that never hold a full copy in another precision.
+//! Frozen weights as stored, in 32 or fewer bits: products and row gathers that never hold a full copy in another precision.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use faer::linalg::matmul::matmul as faer_matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
 use super::matmul::matmul;
-use super::tensor::{CpuTensor, same};
+use super::tensor::{CpuTensor, block_matrix, same};
+use super::threads::for_each_column_block;
 use crate::Real;
-use crate::backend::{BackendError, Epilogue, Shaped, Stored, View, ViewMut};
+use crate::backend::{BackendError, Epilogue, Packed, Scale, Shaped, Stored, View, ViewMut};
 
-/// Values of a 16-bit matrix that are unpacked at a time: they stay in the cache.
+/// Values that are unpacked at a time: they stay in the cache.
 const PANEL: usize = 65_536;
+/// Columns of a product that are computed at a time, where the weights' columns are those of the product.
+const WIDTH: usize = 192;
 
-/// A rows×cols matrix in host memory.
+/// A rows×cols matrix in host memory, or where its file is mapped.
 #[derive(Clone, Debug)]
 pub struct CpuWeights<T> {
     shape: [usize; 3],
@@ -22,6 +29,7 @@ enum Values<T> {
     Full(CpuTensor<T>),
     Bf16(Vec<u16>),
     F16(Vec<u16>),
+    Packed(Arc<dyn Packed>),
 }
 
 impl<T: Real> CpuWeights<T> {
@@ -36,23 +44,20 @@ impl<T: Real> CpuWeights<T> {
             }
             Stored::Bf16(bits) => Values::Bf16(bits.to_vec()),
             Stored::F16(bits) => Values::F16(bits.to_vec()),
+            Stored::Packed(packed) => Values::Packed(packed.clone()),
         };
         Ok(Self { shape, values })
     }
 
     /// Unpacks the values from `at` on into `dst`.
     fn unpack(&self, at: usize, dst: &mut [T]) {
-        match &self.values {
-            Values::Full(tensor) => dst.copy_from_slice(&tensor.data[at..at + dst.len()]),
-            Values::Bf16(bits) => {
-                let one = |&b: &u16| T::of(f64::from(f32::from_bits(u32::from(b) << 16)));
-                dst.iter_mut().zip(&bits[at..]).for_each(|(d, b)| *d = one(b));
-            }
-            Values::F16(bits) => {
-                let one = |&b: &u16| T::of(f64::from(half::f16::from_bits(b).to_f32()));
-                dst.iter_mut().zip(&bits[at..]).for_each(|(d, b)| *d = one(b));
-            }
-        }
+        let stored = match &self.values {
+            Values::Full(tensor) => return dst.copy_from_slice(&tensor.data[at..at + dst.len()]),
+            Values::Bf16(bits) => Stored::Bf16(bits),
+            Values::F16(bits) => Stored::F16(bits),
+            Values::Packed(packed) => Stored::Packed(packed),
+        };
+        T::fill_from_f32(dst, |narrow| stored.unpack(at, narrow));
     }
 }
 
@@ -62,7 +67,8 @@ impl<T> Shaped for CpuWeights<T> {
     }
 }
 
-/// [`matmul`] with weights as B: 16-bit ones go through a panel of rows at a time.
+/// [`matmul`] with weights as B: what is not in full precision goes through a panel at a time. The product's columns are
+/// shared among the threads, so that each value is unpacked once.
 pub fn matmul_weights<T: Real>(
     dst: ViewMut<'_, CpuTensor<T>>,
     a: View<'_, CpuTensor<T>>,
@@ -73,33 +79,62 @@ pub fn matmul_weights<T: Real>(
     if let Values::Full(tensor) = &tensor.values {
         return matmul(dst, a, View { tensor, offset, rows, cols, stride, transposed }, epilogue);
     }
-    let (stored, width) = if transposed { (cols, rows) } else { (rows, cols) };
-    let height = (PANEL / width.max(1)).clamp(1, stored.max(1));
-    let mut panel = CpuTensor { shape: [1, height, width], data: alloc::vec![T::zero(); height * width] };
-    let ViewMut { tensor: out, offset: to, rows: m, cols: n, stride: ld } = dst;
-    let mut first = 0;
-    // Also once for no rows at all, for the epilogue's sake.
-    while first < stored || first == 0 {
-        let count = height.min(stored - first);
-        for (i, row) in panel.data.chunks_exact_mut(width.max(1)).take(count).enumerate() {
-            tensor.unpack(offset + (first + i) * stride, row);
+    let (m, n, k) = (dst.rows, dst.cols, a.cols);
+    same("matmul_weights", (m, n), (a.rows, cols));
+    same("matmul_weights", (k, n), (rows, cols));
+    let scale = match epilogue.scale {
+        Scale::Value(x) => T::of(x),
+        Scale::Item(tensor, i) => tensor.data[i],
+    };
+    let (bias, accumulate, a) = (epilogue.bias.map(|t| &t.data[..n]), epilogue.accumulate, a.matrix());
+    let add = if accumulate || bias.is_some() { Accum::Add } else { Accum::Replace };
+    let (values, ld) = dst.into_rows();
+    let out = block_matrix(values, n, ld);
+    let width = if transposed { PANEL / k.max(1) / 16 * 16 } else { WIDTH }.max(16);
+    for_each_column_block(out, width, m * n * k, &|first, mut block: MatMut<'_, T>| {
+        let count = block.ncols();
+        if let (Some(bias), false) = (bias, accumulate) {
+            each_row(block.as_mut(), |row| row.copy_from_slice(&bias[first..first + count]));
         }
-        let part = View { tensor: &panel, offset: 0, rows: count, cols: width, stride: width, transposed: false };
         if transposed {
-            // Columns of the result: they have their own part of the bias.
-            let bias =
-                epilogue.bias.map(|b| CpuTensor { shape: [1, 1, count], data: b.data[first..first + count].to_vec() });
-            let dst = ViewMut { tensor: &mut *out, offset: to + first, rows: m, cols: count, stride: ld };
-            matmul(dst, a, part.t(), Epilogue { bias: bias.as_ref(), ..epilogue });
+            // Rows of the stored matrix are columns of the product.
+            let panel = unpacked(tensor, (first..first + count).map(|i| offset + i * stride), k);
+            let panel = MatRef::from_row_major_slice(&panel, count, k);
+            faer_matmul(block.as_mut(), add, a, panel.transpose(), scale, Par::Seq);
         } else {
-            // A part of the sum.
-            let skip = if a.transposed { first * a.stride } else { first };
-            let a = View { offset: a.offset + skip, cols: count, ..a };
-            let dst = ViewMut { tensor: &mut *out, offset: to, rows: m, cols: n, stride: ld };
-            let later = Epilogue { bias: None, accumulate: true, ..epilogue };
-            matmul(dst, a, part, if first == 0 { epilogue } else { later });
+            // Panels are parts of the sum.
+            let height = (PANEL / count.max(1)).clamp(1, k.max(1));
+            let mut done = 0;
+            // Also once for no rows at all, for the epilogue's sake.
+            while done < k || done == 0 {
+                let part = height.min(k - done);
+                let panel = unpacked(tensor, (done..done + part).map(|i| offset + i * stride + first), count);
+                let panel = MatRef::from_row_major_slice(&panel, part, count);
+                let add = if done == 0 { add } else { Accum::Add };
+                faer_matmul(block.as_mut(), add, a.subcols(done, part), panel, scale, Par::Seq);
+                done += part.max(1);
+            }
         }
-        first += count.max(1);
+        if let (Some(bias), true) = (bias, accumulate) {
+            each_row(block, |row| row.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b));
+        }
+    });
+}
+
+/// `len` values from each of these places on, one after the other.
+fn unpacked<T: Real>(weights: &CpuWeights<T>, places: impl ExactSizeIterator<Item = usize>, len: usize) -> Vec<T> {
+    let mut panel = alloc::vec![T::zero(); places.len() * len];
+    for (at, row) in places.zip(panel.chunks_exact_mut(len.max(1))) {
+        weights.unpack(at, row);
+    }
+    panel
+}
+
+/// Runs `f` over the rows of a part of a row-major matrix.
+fn each_row<T: Real>(block: MatMut<'_, T>, f: impl Fn(&mut [T])) {
+    for row in block.row_iter_mut() {
+        let row = row.try_as_row_major_mut().expect("the values of a row lie side by side in a row-major matrix");
+        f(row.as_slice_mut());
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::backend::Activation;
-use crate::model::ModelError;
+use crate::model::{HostValues, ModelError};
 
 /// Extents of a BERT encoder (Devlin et al. 2019), as Hugging Face's `BertModel`.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,8 +69,8 @@ impl BertConfig {
 pub struct LinearWeights {
     /// The tensor's name in its file, without `.weight`; it names the site.
     pub name: String,
-    /// out×in, row-major.
-    pub weight: Vec<f32>,
+    /// out×in, row-major, as stored.
+    pub weight: HostValues,
     /// out values.
     pub bias: Vec<f32>,
 }
@@ -112,15 +112,15 @@ impl LayerWeights {
     }
 }
 
-/// All weights of a BERT encoder on the host, in f32.
+/// All weights of a BERT encoder on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BertWeights {
     /// vocabulary×d.
-    pub words: Vec<f32>,
+    pub words: HostValues,
     /// positions×d.
-    pub positions: Vec<f32>,
+    pub positions: HostValues,
     /// token types×d.
-    pub token_types: Vec<f32>,
+    pub token_types: HostValues,
     /// Norm of the sum of the three.
     pub norm: NormWeights,
     /// The layers, first to last.

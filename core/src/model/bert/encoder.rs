@@ -1,13 +1,14 @@
 //! The encoder in device memory: its weights, its adaptable layers, and the sentence embeddings that it makes.
 
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{BertConfig, BertWeights, LinearWeights, NormWeights, TextSet};
 use crate::adapter::Adapters;
-use crate::backend::Backend;
+use crate::backend::{Backend, Stored};
 use crate::model::places::Places;
-use crate::model::{Frozen, Linear, ModelError, Site, Targets, upload};
+use crate::model::{Frozen, HostValues, Linear, ModelError, Site, Targets, upload};
 
 use super::workspace::Activations;
 
@@ -59,6 +60,17 @@ pub(super) struct Layer<B: Backend> {
     pub norm2: Norm<B>,
 }
 
+impl<B: Backend> Layer<B> {
+    /// Its linear layers in the order of the forward pass.
+    pub fn linears(&self) -> [&Linear<B>; LINEARS] {
+        [&self.query, &self.key, &self.value, &self.output, &self.fc1, &self.fc2]
+    }
+
+    fn linears_mut(&mut self) -> [&mut Linear<B>; LINEARS] {
+        [&mut self.query, &mut self.key, &mut self.value, &mut self.output, &mut self.fc1, &mut self.fc2]
+    }
+}
+
 /// A BERT encoder in device memory, without a head. Its weights change only by [`Encoder::merge`].
 pub struct Encoder<B: Backend> {
     pub(super) config: BertConfig,
@@ -107,10 +119,10 @@ impl<B: Backend> Encoder<B> {
             Ok::<_, ModelError>(Norm { gamma, beta })
         };
         let mut linear = |w: &LinearWeights, out: usize, inp: usize, depth: usize| {
-            let weight = upload::tensor(backend, [1, out, inp], &w.weight, &format!("{}.weight", w.name))?;
+            let weight = Frozen::upload(backend, &w.weight, out, inp, &format!("{}.weight", w.name))?;
             let bias = upload::tensor(backend, [1, 1, out], &w.bias, &format!("{}.bias", w.name))?;
             let site = places.add(w.name.clone(), out, inp, depth);
-            Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: Some(bias), site })
+            Ok::<_, ModelError>(Linear { weight, bias: Some(bias), site })
         };
         let mut layers = Vec::with_capacity(config.layers);
         for (depth, w) in weights.layers.iter().enumerate() {
@@ -125,18 +137,22 @@ impl<B: Backend> Encoder<B> {
                 norm2: norm(&w.norm2, &format!("layer {depth}: norm after the MLP"))?,
             });
         }
-        let table = |values: &[f32], rows: usize, name: &str| upload::table(backend, rows, d, values, name);
-        // The size of the whole table counts, also where only its first rows are needed.
-        let expect = |values: &[f32], rows: usize, name: &str| match values.len() {
-            got if got == rows * d => Ok(()),
-            got => Err(ModelError::Weight { name: name.into(), expected: rows * d, got }),
+        // Of the other tables, only the first rows are needed; the size of the whole one counts all the same.
+        let first = |values: &HostValues, rows: usize, most: usize, name: &str| {
+            let (expected, got) = (rows * d, values.stored().len());
+            if got != expected {
+                return Err(ModelError::Weight { name: name.into(), expected, got });
+            }
+            let mut needed = vec![0.0; most * d];
+            values.stored().unpack(0, &mut needed);
+            Ok(needed)
         };
-        expect(&weights.positions, config.positions, "position embeddings")?;
-        expect(&weights.token_types, config.token_types, "token type embeddings")?;
+        let positions = first(&weights.positions, config.positions, max_tokens, "position embeddings")?;
+        let token_type = first(&weights.token_types, config.token_types, 1, "token type embeddings")?;
         Ok(Self {
-            words: table(&weights.words, config.vocabulary, "word embeddings")?,
-            positions: table(&weights.positions[..max_tokens * d], max_tokens, "position embeddings")?,
-            token_type: upload::tensor(backend, [1, 1, d], &weights.token_types[..d], "token type embeddings")?,
+            words: weights.words.upload(backend, config.vocabulary, d, "word embeddings")?,
+            positions: backend.upload_weights(max_tokens, d, Stored::F32(&positions))?,
+            token_type: upload::tensor(backend, [1, 1, d], &token_type, "token type embeddings")?,
             norm: norm(&weights.norm, "norm of the embeddings")?,
             layers,
             sites: places.sites,
@@ -177,9 +193,7 @@ impl<B: Backend> Encoder<B> {
         let batch = batch.clamp(1, texts.len().max(1));
         // No backward pass will come: the layers take turns with one set of activations.
         let mut act = Activations::new(backend, self, batch, self.config.layers)?;
-        if let Some(adapters) = adapters {
-            act.attach(backend, self, adapters)?;
-        }
+        act.fit(backend, self, adapters)?;
         let mut embeddings = Vec::with_capacity(texts.len() * d);
         for part in indices.chunks(batch) {
             self.load(backend, &mut act, texts, part)?;
@@ -243,12 +257,8 @@ impl<B: Backend> Encoder<B> {
     /// # Errors
     /// When the device is out of memory.
     pub fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {
-        for layer in &mut self.layers {
-            for linear in
-                [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.output, &mut layer.fc1, &mut layer.fc2]
-            {
-                linear.merge(backend, adapters)?;
-            }
+        for linear in self.layers.iter_mut().flat_map(Layer::linears_mut) {
+            linear.merge(backend, adapters)?;
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ impl<B: Backend> Model<B> for Bert<B> {
     }
 
     fn attach(&self, backend: &B, work: &mut Self::Workspace, adapters: &Adapters<B>) -> Result<(), ModelError> {
-        Ok(work.attach(backend, &self.encoder, adapters)?)
+        Ok(work.fit(backend, &self.encoder, Some(adapters))?)
     }
 
     fn load(
@@ -81,6 +81,7 @@ impl<B: Backend> Model<B> for Bert<B> {
             return Err(ModelError::Label { label, sample, last });
         }
         self.encoder.load(backend, &mut work.act, samples, batch)?;
+        work.fit(backend, &self.encoder, None)?;
         work.staged_labels.iter_mut().zip(labels()).for_each(|(place, (_, label))| *place = label);
         Ok(backend.write_labels(&mut work.labels, &work.staged_labels[..batch.len()])?)
     }

@@ -3,11 +3,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::encoder::LINEARS;
+use super::encoder::{LINEARS, Layer};
 use super::head::HeadBuffers;
 use super::{Bert, Encoder};
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
+use crate::model::linear::fit_columns;
 
 /// Activations of one layer that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct LayerActivations<B: Backend> {
@@ -112,18 +113,21 @@ impl<B: Backend> Activations<B> {
         })
     }
 
-    pub(super) fn attach(
+    /// Room for adapters, and for the corrections of tasks merged since; tells how many columns the widest has.
+    pub(super) fn fit(
         &mut self,
         backend: &B,
         encoder: &Encoder<B>,
-        adapters: &Adapters<B>,
-    ) -> Result<(), BackendError> {
+        adapters: Option<&Adapters<B>>,
+    ) -> Result<usize, BackendError> {
         let n = self.capacity * encoder.options.max_tokens;
-        for (site, &place) in encoder.places.iter().enumerate() {
-            let rank = adapters.slot(site).map_or(0, |slot| slot.rank);
-            self.z[place] = backend.zeros([1, n, rank])?;
+        let mut widest = 0;
+        for (place, linear) in encoder.layers.iter().flat_map(Layer::linears).enumerate() {
+            let width = linear.inner_width(adapters);
+            widest = widest.max(width);
+            fit_columns(backend, &mut self.z[place], n, width)?;
         }
-        Ok(())
+        Ok(widest)
     }
 
     /// Rows of the loaded batch.
@@ -225,16 +229,14 @@ impl<B: Backend> BertWorkspace<B> {
         })
     }
 
-    pub(super) fn attach(
+    /// Room for adapters, and for the corrections of tasks merged since.
+    pub(super) fn fit(
         &mut self,
         backend: &B,
         encoder: &Encoder<B>,
-        adapters: &Adapters<B>,
+        adapters: Option<&Adapters<B>>,
     ) -> Result<(), BackendError> {
-        self.act.attach(backend, encoder, adapters)?;
-        let rank = |site| adapters.slot(site).map_or(0, |slot| slot.rank);
-        let widest = (0..encoder.sites.len()).map(rank).max().unwrap_or(0);
-        self.grad.dz = backend.zeros([1, self.act.capacity * encoder.options.max_tokens, widest])?;
-        Ok(())
+        let widest = self.act.fit(backend, encoder, adapters)?;
+        fit_columns(backend, &mut self.grad.dz, self.act.capacity * encoder.options.max_tokens, widest)
     }
 }

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use core::mem::swap;
 
 use super::pass::{BlockPass, Step};
-use super::workspace::{BlockActivations, KeyValues, fit_columns};
+use super::workspace::{BlockActivations, KeyValues};
 use super::{Llama, SITES};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError, Epilogue, View, ViewMut};
+use crate::model::linear::fit_columns;
 use crate::model::views::{rows, rows_mut};
 use crate::model::{ModelError, argmax};
 

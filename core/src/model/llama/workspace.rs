@@ -6,7 +6,8 @@ use core::ops::Range;
 
 use super::{Llama, LlamaConfig, LlamaDecoder, SITES, Window};
 use crate::adapter::Adapters;
-use crate::backend::{Backend, BackendError, Shaped};
+use crate::backend::{Backend, BackendError};
+use crate::model::linear::fit_columns;
 
 /// Activations of one block that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct BlockActivations<B: Backend> {
@@ -174,17 +175,4 @@ impl<B: Backend> LlamaWorkspace<B> {
     pub(super) fn labelled(&self) -> usize {
         self.staged_labels.len()
     }
-}
-
-/// Makes a scratch matrix anew where it has fewer columns.
-pub(super) fn fit_columns<B: Backend>(
-    backend: &B,
-    tensor: &mut B::Tensor,
-    rows: usize,
-    cols: usize,
-) -> Result<(), BackendError> {
-    if tensor.shape()[2] < cols {
-        *tensor = backend.zeros([1, rows, cols])?;
-    }
-    Ok(())
 }

@@ -17,6 +17,9 @@ pub struct InitArgs {
     /// Kind of model.
     #[arg(long, value_enum, default_value = "bert")]
     pub family: Family,
+    /// The base model: a folder, a GGUF file, or OWNER/NAME on a model hub.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
     /// Replace a file that is there.
     #[arg(long)]
     pub force: bool,
@@ -29,6 +32,9 @@ pub struct ConfigArgs {
     /// Changes of the config, such as train.steps=50, method.0.rank=4 or seeds=[0,1].
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<Override>,
+    /// The base model in place of the config's: a folder, a GGUF file, or OWNER/NAME on a model hub.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! A BERT encoder, its texts, and the texts of the labels that they are compared with.
 
-use eblora_core::backend::Backend;
+use eblora_core::backend::{Backend, Stored};
 use eblora_core::model::ModelError;
 use eblora_core::model::bert::{Bert, Encoder, EncoderOptions, Head, TextSet};
 use eblora_core::train::{Fact, Task};
@@ -87,17 +87,27 @@ fn checksum(folder: &BertFolder) -> u32 {
     let BertFolder { source: _, config, weights } = folder;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(format!("{config:?}").as_bytes());
-    let mut add = |values: &[f32]| hasher.update(bytemuck::cast_slice(values));
-    let tables = [&weights.words, &weights.positions, &weights.token_types, &weights.norm.weight, &weights.norm.bias];
-    tables.into_iter().for_each(|values| add(values));
+    let mut add = |values: Stored<'_>| {
+        let mut piece = [0.0_f32; 1024];
+        for first in (0..values.len()).step_by(piece.len()) {
+            let piece = &mut piece[..1024.min(values.len() - first)];
+            values.unpack(first, piece);
+            hasher.update(bytemuck::cast_slice(piece));
+        }
+    };
+    for table in [&weights.words, &weights.positions, &weights.token_types] {
+        add(table.stored());
+    }
+    add(Stored::F32(&weights.norm.weight));
+    add(Stored::F32(&weights.norm.bias));
     for layer in &weights.layers {
         for linear in layer.linears() {
-            add(&linear.weight);
-            add(&linear.bias);
+            add(linear.weight.stored());
+            add(Stored::F32(&linear.bias));
         }
         for norm in [&layer.norm1, &layer.norm2] {
-            add(&norm.weight);
-            add(&norm.bias);
+            add(Stored::F32(&norm.weight));
+            add(Stored::F32(&norm.bias));
         }
     }
     hasher.finalize()

@@ -1,7 +1,9 @@
-"""One training step of the bundled base in PyTorch, timed; prints JSON.
+"""One training step in PyTorch, timed; prints JSON.
 
-Forward, backward and optimiser for low-rank adapters on all 24 linears of the encoder, float32,
-a fixed random batch. `lora` uses fused AdamW; `eblora` the Riemannian step on stacked factors.
+Forward, backward and optimiser for low-rank adapters on all linears of the blocks, float32, a fixed
+random batch. The model is the bundled base (`vit`), or one with random weights and the extents of
+MiniLM-L6 or SmolLM2-135M in transformers. `lora` uses fused AdamW; `eblora` the Riemannian step on
+stacked factors.
 """
 
 import argparse
@@ -18,10 +20,8 @@ from torch.nn import functional
 import vit
 from manifold import random_point, tangent_euclidean, whiten
 
-BATCH = 32
 RANK = 8
 LORA_SCALE = 16 / RANK
-SPAN = 16
 RELATIVE_STEP = 0.1
 RATE = 1e-3
 BETAS = (0.9, 0.999)
@@ -68,11 +68,11 @@ def row_of(stack: Tensor, gradients: Tensor, row: int) -> nn.Parameter:
 class FactorStack:
     """All factors with n rows: first every U, then every V, which stays off its own M."""
 
-    def __init__(self, n: int, left_count: int, right_count: int):
-        joint = random_point(right_count, n, SPAN + RANK)
-        self.m = joint[..., :SPAN].contiguous()
+    def __init__(self, n: int, left_count: int, right_count: int, span: int):
+        joint = random_point(right_count, n, span + RANK)
+        self.m = joint[..., :span].contiguous()
         self.left_count = left_count
-        self.points = torch.cat([random_point(left_count, n, RANK), joint[..., SPAN:]])
+        self.points = torch.cat([random_point(left_count, n, RANK), joint[..., span:]])
         self.gradients = torch.zeros_like(self.points)
         self.first = torch.zeros_like(self.points)
         self.second = torch.zeros_like(self.points)
@@ -105,7 +105,7 @@ class FactorStack:
 class LoraTraining:
     """LoRA with fused AdamW."""
 
-    def __init__(self, linears: list[vit.AdaptedLinear]):
+    def __init__(self, linears: list[vit.AdaptedLinear], span: int):
         for linear in linears:
             linear.adapter = LoraAdapter(linear)
         parameters = [p for linear in linears for p in linear.adapter.parameters()]
@@ -122,12 +122,12 @@ class LoraTraining:
 class EbloraTraining:
     """The Riemannian step for U and V, one stack per number of rows; plain AdamW for s."""
 
-    def __init__(self, linears: list[vit.AdaptedLinear]):
+    def __init__(self, linears: list[vit.AdaptedLinear], span: int):
         shapes = [linear.weight.shape for linear in linears]
         left = [outputs for outputs, _ in shapes]
         right = [inputs for _, inputs in shapes]
         self.stacks = {
-            n: FactorStack(n, left.count(n), right.count(n)) for n in sorted(set(left + right))
+            n: FactorStack(n, left.count(n), right.count(n), span) for n in sorted(set(left + right))
         }
         scales = torch.linspace(0.002, 0.010, len(linears))
         self.scales = nn.Parameter(scales)
@@ -167,22 +167,76 @@ class EbloraTraining:
 TRAININGS = {"lora": LoraTraining, "eblora": EbloraTraining}
 
 
-def measure(base: Path, method: str, compiled: bool, repeats: int) -> dict[str, float]:
-    """Milliseconds of a whole step (median and least) and of its three phases (medians)."""
+def vit_subject(base: Path):
+    """Loss of a fixed batch, the adapted linears, and directions of M in each."""
     model = vit.load(base).requires_grad_(False)
-    training = TRAININGS[method](list(model.adapted_linears().values()))
     config = model.config
-    pixels = torch.randn(BATCH, config.num_channels, config.image_size, config.image_size)
-    labels = torch.randint(config.num_labels, (BATCH,))
+    pixels = torch.randn(32, config.num_channels, config.image_size, config.image_size)
+    labels = torch.randint(config.num_labels, (32,))
+    loss = lambda: functional.cross_entropy(model(pixels), labels)
+    return loss, list(model.adapted_linears().values()), 16
 
-    def loss_of(pixels: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(model(pixels), labels)
+
+def adapt(module: nn.Module) -> list[vit.AdaptedLinear]:
+    """Puts adaptable linears with the same weights in place of all those of a module."""
+    adapted = []
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear):
+            linear = vit.AdaptedLinear(child.in_features, child.out_features)
+            linear.weight, linear.bias = child.weight, child.bias
+            setattr(module, name, linear)
+            adapted.append(linear)
+        else:
+            adapted += adapt(child)
+    return adapted
+
+
+def minilm_subject(_: Path):
+    """As vit_subject; mean pooling under a linear head."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6,
+                        num_attention_heads=12, intermediate_size=1536)
+    model = BertModel(config, add_pooling_layer=False).requires_grad_(False).eval()
+    head = nn.Linear(384, 29, bias=False).requires_grad_(False)
+    ids, labels = torch.randint(200, config.vocab_size, (16, 32)), torch.randint(29, (16,))
+    loss = lambda: functional.cross_entropy(head(model(ids).last_hidden_state.mean(1)), labels)
+    return loss, adapt(model.encoder), 64
+
+
+def smollm2_subject(_: Path):
+    """As vit_subject; the loss of the last 8 tokens of each sequence."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(vocab_size=49152, hidden_size=576, num_hidden_layers=30,
+                         num_attention_heads=9, num_key_value_heads=3, intermediate_size=1536,
+                         max_position_embeddings=8192, tie_word_embeddings=True, use_cache=False)
+    model = LlamaForCausalLM(config).requires_grad_(False).eval()
+    ids = torch.randint(200, config.vocab_size, (2, 64))
+
+    def loss() -> Tensor:
+        logits = model(ids, logits_to_keep=9).logits[:, :-1]
+        return functional.cross_entropy(logits.flatten(0, 1), ids[:, -8:].flatten())
+
+    return loss, adapt(model.model.layers), 64
+
+
+SUBJECTS = {"vit": vit_subject, "minilm": minilm_subject, "smollm2": smollm2_subject}
+# Of one that takes more than a second.
+LARGE_WARM_UP = 2
+
+
+def measure(model: str, base: Path, method: str, compiled: bool, repeats: int) -> dict[str, float]:
+    """Milliseconds of a whole step (median and least) and of its three phases (medians)."""
+    loss_of, linears, span = SUBJECTS[model](base)
+    training = TRAININGS[method](linears, span)
+    warm_up = WARM_UP if model == "vit" else LARGE_WARM_UP
 
     forward = torch.compile(loss_of) if compiled else loss_of
     marks = []
-    for _ in range(WARM_UP + repeats):
+    for _ in range(warm_up + repeats):
         start = time.perf_counter()
-        loss = forward(pixels, labels)
+        loss = forward()
         forwarded = time.perf_counter()
         loss.backward()
         backwarded = time.perf_counter()
@@ -193,7 +247,7 @@ def measure(base: Path, method: str, compiled: bool, repeats: int) -> dict[str, 
     training.check()
 
     def milliseconds(begin: int, end: int) -> list[float]:
-        return [1e3 * (mark[end] - mark[begin]) for mark in marks[WARM_UP:]]
+        return [1e3 * (mark[end] - mark[begin]) for mark in marks[warm_up:]]
 
     def median_ms(begin: int, end: int) -> float:
         return statistics.median(milliseconds(begin, end))
@@ -210,6 +264,7 @@ def measure(base: Path, method: str, compiled: bool, repeats: int) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("method", choices=TRAININGS)
+    parser.add_argument("--model", choices=SUBJECTS, default="vit")
     parser.add_argument("--base", type=Path, default=DEFAULT_BASE)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
@@ -218,8 +273,10 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    result = {"name": f"vit_step/{arguments.method}", "threads": arguments.threads}
-    result |= measure(arguments.base, arguments.method, arguments.compile, arguments.repeats)
+    result = {"name": f"{arguments.model}_step/{arguments.method}", "threads": arguments.threads}
+    result |= measure(
+        arguments.model, arguments.base, arguments.method, arguments.compile, arguments.repeats
+    )
     result["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"results": [result]}))
 

@@ -1,6 +1,8 @@
-"""Times the training step of torch_vit_step.py, and beside it that of our own binary.
+"""Times the training step of torch_step.py, and beside it that of our own binary.
 
-    python bench_vit_step.py --compile --ours "../../target/release/eblora bench --device cpu --only vit_step --json -"
+    python bench_step.py --compile --ours "../../target/release/eblora bench --device cpu --only vit_step --json -"
+    python bench_step.py --model minilm --repeats 10 \\
+        --ours "../../target/release/eblora bench --device cpu --only minilm_step --json -"
 
 Each measurement is a process of its own, and the two sides take turns, round after round; the
 table holds the median of the rounds' medians. The command of `--ours` prints
@@ -19,9 +21,10 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-TORCH_STEP = Path(__file__).with_name("torch_vit_step.py")
+TORCH_STEP = Path(__file__).with_name("torch_step.py")
 METHODS = ("lora", "eblora")
-STEPS = [f"vit_step/{method}" for method in METHODS]
+MODELS = ("vit", "minilm", "smollm2")
+STEPS = [f"{model}_step/{method}" for model in MODELS for method in METHODS]
 EAGER, COMPILED, OURS = "torch eager", "torch compile", "ours"
 
 
@@ -79,7 +82,7 @@ def run(command: list[str]) -> tuple[list[dict], float]:
 
 def torch_command(method: str, threads: int, compiled: bool, arguments) -> list[str]:
     command = [sys.executable, str(TORCH_STEP), method, "--threads", str(threads)]
-    command += ["--repeats", str(arguments.repeats)]
+    command += ["--repeats", str(arguments.repeats), "--model", arguments.model]
     if arguments.base:
         command += ["--base", str(arguments.base)]
     return command + ["--compile"] * compiled
@@ -90,10 +93,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ours", type=shlex.split, help="a command that prints our results")
+    parser.add_argument("--model", choices=MODELS, default="vit")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=50, help="steps per round (at least 30)")
+    parser.add_argument("--repeats", type=int, default=50, help="steps per round")
     parser.add_argument("--base", type=Path, help="folder of the base model")
     arguments = parser.parse_args()
 
