@@ -1,18 +1,20 @@
 """Searches learning rates and epsilon of every method on the validation split, by one rule.
 
     python search_rates.py --binary ../../target/release/eblora --out ../../docs
+    python search_rates.py --binary ../../target/release/eblora --out ../../docs --config ../../benchmarks/text.toml
 
-Rule, the same for every method. Criterion: MFN on the validation images, never the test images,
-averaged over SEEDS. Each method gets TRIALS trials, each with all seeds:
+The first line searches the demo's, the second a benchmark's. Rule, the same for every method.
+Criterion: MFN on the validation samples, never the test samples, averaged over the plan's seeds.
+Each method gets the plan's trials, each with all seeds:
 1. the points of its declared grid;
 2. compass search: the best trial so far is the centre. Its neighbours differ from it in one knob,
    by that knob's factor, up or down; the first not tried is the next trial. Once all are tried,
    those by the factor's square root, then by its fourth root; then the next best trial's.
 The best trial is the choice. Epsilon moves by its distance from 1. A point within NEAR of a trial in
-every knob is that trial, and isn't run. EBLoRA is searched with gradients of the merged model; its
-choice is also run with those of the base, which are shown and decide nothing.
+every knob is that trial, and isn't run. EBLoRA is searched with gradients of the merged model; in the
+demo its choice is also run with those of the base, which are shown and decide nothing.
 
-search.json in `--out` keeps every run, search.md shows them. A run found there isn't repeated, and
+search.json in `--out` (search-NAME.json for a config) keeps every run, search.md shows them. A run found there isn't repeated, and
 its point is one of the method's trials.
 """
 
@@ -26,33 +28,69 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SEEDS = (0, 1, 2)
-TRIALS = 20
 NEAR = 0.02
 ROOTS = (1, 2, 4)
 AT_ONCE = 2
 
-FLAGS = {
-    "lora_rate": "--lora-rate",
-    "s_rate": "--s-rate",
-    "relative_step": "--relative-step",
-    "epsilon": "--epsilon",
-}
-GRIDS = {
-    "lora-ft": {"lora_rate": [3e-4, 1e-3, 3e-3, 1e-2]},
-    "ebo": {"s_rate": [3e-3, 6e-3], "relative_step": [0.1, 0.4]},
-    "eblora": {"s_rate": [3e-3, 6e-3], "epsilon": [0.95, 0.99], "relative_step": [0.1]},
-}
 FACTORS = {"lora_rate": 1.5, "s_rate": 1.5, "relative_step": 2.0, "epsilon": 2.0}
 METRICS = ("mft", "mfn", "bwt")
+
+
+class Demo:
+    """The demo, and what is searched in it."""
+
+    name, title, seeds, trials = "search", "Search of rates and epsilon", (0, 1, 2), 20
+    what, origins = "images", ("merged", "base")
+    grids = {
+        "lora-ft": {"lora_rate": [3e-4, 1e-3, 3e-3, 1e-2]},
+        "ebo": {"s_rate": [3e-3, 6e-3], "relative_step": [0.1, 0.4]},
+        "eblora": {"s_rate": [3e-3, 6e-3], "epsilon": [0.95, 0.99], "relative_step": [0.1]},
+    }
+    flags = {
+        "lora_rate": "--lora-rate",
+        "s_rate": "--s-rate",
+        "relative_step": "--relative-step",
+        "epsilon": "--epsilon",
+    }
+
+    def command(self, binary, key, folder):
+        command = [binary, "demo", "--split", "validation", "--threads", "1", "--quiet",
+                   "--out", folder, "--methods", key["method"], "--seed", str(key["seed"]),
+                   "--gradient-at", key["gradient_at"]]
+        for knob, flag in self.flags.items():
+            if knob in key:
+                command += [flag, repr(key[knob])]
+        return command
+
+
+class Config:
+    """A benchmark's config, and what is searched in it."""
+
+    seeds, trials, what, origins = (0,), 7, "samples", ("merged",)
+    grids = {
+        "lora-ft": {"lora_rate": [3e-4, 1e-3, 3e-3]},
+        "ebo": {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]},
+        "eblora": {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]},
+    }
+    keys = {"lora_rate": "rate", "s_rate": "s_rate", "relative_step": "step"}
+
+    def __init__(self, path):
+        self.path, self.name = path, f"search-{path.stem}"
+        self.title = f"Search of rates for benchmarks/{path.name}"
+
+    def command(self, binary, key, folder):
+        settings = {self.keys[knob]: key[knob] for knob in self.keys if knob in key}
+        method = ", ".join([f'name = "{key["method"]}"', *(f"{k} = {v!r}" for k, v in settings.items())])
+        return [binary, "train", str(self.path), "--quiet", "--restart", f'out="{folder}"',
+                f"seeds=[{key['seed']}]", "threads=1", 'train.split="validation"', f"method=[{{{method}}}]"]
 
 
 class Runs:
     """Every run so far, by its settings; a new one is made by the binary and saved at once."""
 
-    def __init__(self, binary, out, limit):
-        self.binary, self.out, self.limit, self.made = binary, out, limit, 0
-        path = out / "search.json"
+    def __init__(self, plan, binary, out, limit):
+        self.plan, self.binary, self.out, self.limit, self.made = plan, binary, out, limit, 0
+        path = out / f"{plan.name}.json"
         self.runs = json.loads(path.read_text())["runs"] if path.exists() else []
 
     def find(self, key):
@@ -63,11 +101,11 @@ class Runs:
         """The settings of a method that have a run."""
         for run in self.runs:
             if run["method"] == method and run["gradient_at"] == "merged":
-                yield {knob: run[knob] for knob in GRIDS[method]}
+                yield {knob: run[knob] for knob in self.plan.grids[method]}
 
     def mean(self, method, point, origin="merged"):
         """Mean MFN of the seeds; what has no run yet is run."""
-        keys = [{"method": method, "gradient_at": origin, **point, "seed": s} for s in SEEDS]
+        keys = [{"method": method, "gradient_at": origin, **point, "seed": s} for s in self.plan.seeds]
         new = [key for key in keys if not self.find(key)]
         if new and self.made >= self.limit >= 0:
             raise StopSearch
@@ -82,20 +120,16 @@ class Runs:
 
     def measure(self, key):
         with tempfile.TemporaryDirectory() as folder:
-            command = [self.binary, "demo", "--split", "validation", "--threads", "1", "--quiet",
-                       "--out", folder, "--methods", key["method"], "--seed", str(key["seed"]),
-                       "--gradient-at", key["gradient_at"]]
-            for knob, flag in FLAGS.items():
-                if knob in key:
-                    command += [flag, repr(key[knob])]
+            command = self.plan.command(self.binary, key, folder)
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            result = json.loads((Path(folder) / "result.json").read_text())["methods"][0]
+            (path,) = Path(folder).glob("**/result.json")
+            result = json.loads(path.read_text())["methods"][0]
         return {name: round(result[name], 3) for name in METRICS}
 
     def save(self, chosen):
-        document = {"split": "validation", "seeds": SEEDS, "chosen": chosen, "runs": self.runs}
-        replace(self.out / "search.json", json_lines(document))
-        replace(self.out / "search.md", markdown(document))
+        document = {"split": "validation", "seeds": self.plan.seeds, "chosen": chosen, "runs": self.runs}
+        replace(self.out / f"{self.plan.name}.json", json_lines(document))
+        replace(self.out / f"{self.plan.name}.md", markdown(self.plan, document))
 
 
 class StopSearch(Exception):
@@ -132,7 +166,7 @@ def neighbours(centre):
 
 
 def search(runs, method):
-    grid = GRIDS[method]
+    grid = runs.plan.grids[method]
     trials = []  # (mean MFN, point), the best first
 
     def is_new(point):
@@ -146,20 +180,21 @@ def search(runs, method):
     for point in itertools.chain(declared, list(runs.points(method))):
         if is_new(point):
             attempt(point)
-    while len(trials) < TRIALS:
+    while len(trials) < runs.plan.trials:
         around = itertools.chain.from_iterable(neighbours(point) for _, point in trials)
         attempt(next(filter(is_new, around)))
-    assert len(trials) == TRIALS, f"{method}: {len(trials)} trials are recorded"
+    assert len(trials) == runs.plan.trials, f"{method}: {len(trials)} trials are recorded"
     return trials[0][1]
 
 
-def markdown(document):
+def markdown(plan, document):
+    seeds = ", ".join(map(str, plan.seeds))
     lines = [
-        "# Search of rates and epsilon",
+        f"# {plan.title}",
         "",
-        f"Made by `tests/python/search_rates.py`, which states the rule: {TRIALS} trials a method. Per",
-        "cent on the validation images, mean over the seeds given; the choice is the best mean MFN of",
-        f"the seeds {', '.join(map(str, SEEDS))}. Rows with gradients at the base decide nothing.",
+        f"Made by `tests/python/search_rates.py`, which states the rule: {plan.trials} trials a method. Per",
+        f"cent on the validation {plan.what}, mean over the seeds given; the choice is the best mean MFN of",
+        f"the seeds {seeds}. Rows with gradients at the base decide nothing.",
         "",
     ]
     for method, settings in document["chosen"].items():
@@ -171,7 +206,7 @@ def markdown(document):
     ]
     trials = {}
     for run in document["runs"]:
-        key = (run["method"], run["gradient_at"], *(run.get(knob) for knob in FLAGS))
+        key = (run["method"], run["gradient_at"], *(run.get(knob) for knob in FACTORS))
         trials.setdefault(key, []).append(run)
 
     def row(item):
@@ -192,15 +227,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", required=True, help="the eblora binary")
     parser.add_argument("--out", type=Path, required=True, help="folder of search.json, search.md")
+    parser.add_argument("--config", type=Path, help="a benchmark's config instead of the demo")
     parser.add_argument("--methods", default="lora-ft,ebo,eblora", help="methods to search")
     parser.add_argument("--limit", type=int, default=-1, help="start no trial after so many new runs")
     options = parser.parse_args()
-    runs, chosen = Runs(options.binary, options.out, options.limit), {}
+    plan = Config(options.config) if options.config else Demo()
+    runs, chosen = Runs(plan, options.binary, options.out, options.limit), {}
     try:
         for method in options.methods.split(","):
             chosen[method] = search(runs, method)
             if method == "eblora":
-                runs.mean(method, chosen[method], "base")
+                for origin in plan.origins:
+                    runs.mean(method, chosen[method], origin)
             print(method, chosen[method], flush=True)
     except StopSearch:
         print("stopped at the limit; run again to go on")
