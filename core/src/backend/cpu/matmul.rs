@@ -10,7 +10,7 @@ use crate::backend::{Epilogue, Scale, View, ViewMut};
 
 /// Scalar multiplications of one block: small enough to share.
 const BLOCK_WORK: usize = 1_200_000;
-/// Rows of a block, at least, and in multiples of which: enough that packing B again for each block doesn't matter.
+/// Rows of a block, at least: enough that packing B again for each block doesn't matter.
 const BLOCK_ROWS: usize = 64;
 
 /// The kernel; shapes: dst m×n, a m×k, b k×n.
@@ -37,7 +37,7 @@ pub fn matmul<T: Real>(
     let accumulate = epilogue.accumulate;
     let (a, b) = (a.matrix(), b.matrix());
     let (rows, stride) = dst.into_rows();
-    let per_block = block_rows(m, n * k, BLOCK_WORK, BLOCK_ROWS);
+    let per_block = block_rows(m, n * k, BLOCK_WORK, 16).max(BLOCK_ROWS.min(m));
     for_each_block(rows, per_block * stride, m * n * k, |i, block| {
         if let (Some(bias), false) = (bias, accumulate) {
             block.chunks_mut(stride).for_each(|row| row[..n].copy_from_slice(bias));

@@ -19,8 +19,8 @@ fn main() -> ExitCode {
     match parse(&arguments) {
         Ok(Task::Help) => print!("{}", help()),
         Ok(Task::List) => print!("{}", suite::list()),
-        Ok(Task::Results) => {
-            if let Err(message) = results::make() {
+        Ok(Task::Results(names)) => {
+            if let Err(message) = results::make(&names) {
                 eprintln!("error: {message}");
                 return ExitCode::FAILURE;
             }
@@ -47,7 +47,8 @@ enum Task {
     Help,
     List,
     Python,
-    Results,
+    /// The benchmarks whose tables the page is to have; none: all.
+    Results(Vec<String>),
     /// Indices into [`STAGES`], rising.
     Test(Vec<usize>),
 }
@@ -58,7 +59,7 @@ fn help() -> String {
 cargo xtask test                  run every check, in order, stopping at the first failure
 cargo xtask test --only fmt,unit  run these stages only (and what they need)
 cargo xtask test --list           what the stages are
-cargo xtask results               run every benchmark config and write docs/results.md
+cargo xtask results [NAME …]      run every benchmark config, or these, and write their tables to docs/results.md
 cargo xtask python                make the Python that the `peft` stage needs, and say where it is
 cargo xtask help                  this text
 
@@ -73,7 +74,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
     match words.as_slice() {
         [] | ["help" | "--help" | "-h", ..] | ["test", "--help" | "-h"] => Ok(Task::Help),
         ["python"] => Ok(Task::Python),
-        ["results"] => Ok(Task::Results),
+        ["results", names @ ..] => Ok(Task::Results(names.iter().map(|&name| name.to_owned()).collect())),
         ["test"] => Ok(Task::Test((0..STAGES.len()).collect())),
         ["test", "--list"] => Ok(Task::List),
         ["test", "--only"] => Err("--only takes the names of stages, such as --only fmt,unit".into()),
@@ -117,7 +118,8 @@ mod tests {
         for (line, word) in [("test --only fmt,typo", "typo"), ("tset", "tset"), ("test --fast", "--fast")] {
             assert!(parsed(line).unwrap_err().contains(word), "{line}");
         }
-        assert_eq!((parsed("python"), parsed("results")), (Ok(Task::Python), Ok(Task::Results)));
+        assert_eq!((parsed("python"), parsed("results")), (Ok(Task::Python), Ok(Task::Results(Vec::new()))));
+        assert_eq!(parsed("results text"), Ok(Task::Results(vec!["text".to_owned()])));
         assert!(parsed("test --only").is_err());
         assert!(parsed("test --only ,").is_err());
     }

@@ -11,15 +11,15 @@ const FOLDER: &str = "benchmarks";
 const HEAD: &str = "\
 # Results
 
-Made by `cargo xtask results`, which trains every `benchmarks/*.toml` (a run that is there is kept) and writes the tables.
+Made by `cargo xtask results{names}`, which trains the configs in `benchmarks` (a run that is there is kept) and writes their tables.
 Means over the seeds, ± the standard deviation. MFT: accuracy (%) on each task just after training it; MFN: on all tasks at the
 end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained. Seconds are those of the
 machine named below a table, whatever else it did.
 The data and their checksums: [benchmarks/data](../benchmarks/data/README.md).
 ";
 
-/// Trains what is not trained yet, and writes the page.
-pub fn make() -> Result<(), String> {
+/// Trains what is not trained yet, and writes the page; of the benchmarks named, if there are any.
+pub fn make(names: &[String]) -> Result<(), String> {
     models::prepare()?;
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let eblora = built()?.join(format!("eblora{}", std::env::consts::EXE_SUFFIX));
@@ -28,7 +28,12 @@ pub fn make() -> Result<(), String> {
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
         .collect();
     configs.sort();
-    let mut page = HEAD.to_owned();
+    if let Some(unknown) = names.iter().find(|name| !configs.contains(name)) {
+        return Err(format!("{FOLDER} has no {unknown}.toml; there are {}", configs.join(", ")));
+    }
+    configs.retain(|name| names.is_empty() || names.contains(name));
+    let shown: String = names.iter().map(|name| format!(" {name}")).collect();
+    let mut page = HEAD.replace("{names}", &shown);
     for name in configs {
         let (config, folder) = (format!("{FOLDER}/{name}.toml"), format!("{FOLDER}/{name}-run"));
         run(&mut command(&eblora, &["train", &config, "--resume", "--quiet"]))?;
