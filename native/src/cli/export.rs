@@ -53,8 +53,10 @@ fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, Erro
     match (&args.base, named) {
         (Some(base), _) => Ok(base.clone()),
         (None, Some(name)) if Path::new(name).join("config.json").exists() => Ok(PathBuf::from(name)),
-        (None, Some(name)) if hub::named(name).starts_with(hub::PREFIX) => Ok(hub::locate(&hub::named(name))?),
-        (None, Some(name)) => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }.into()),
+        (None, Some(name)) => match hub::named(name) {
+            on_hub if on_hub.starts_with(hub::PREFIX) => Ok(hub::locate(&on_hub)?),
+            _ => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }.into()),
+        },
         (None, None) => Err(PeftError::NoBase { what: "the adapters name no base".to_owned() }.into()),
     }
 }

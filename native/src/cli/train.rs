@@ -37,7 +37,7 @@ fn told(config: &RunConfig, loaded: &Loaded) -> String {
     let _ = match &loaded.subject {
         AnySubject::Vit(subject) => describe(&mut text, subject.as_ref()),
         AnySubject::Bert(subject) => describe(&mut text, subject.as_ref()),
-        AnySubject::Llama(subject) => describe(&mut text, subject),
+        AnySubject::Llama(subject) => describe(&mut text, subject.as_ref()),
     };
     if !loaded.labels.is_empty() {
         let _ = writeln!(text, "labels: {}", loaded.labels.join(", "));

@@ -134,16 +134,17 @@ fn in_halves(values: &HostValues, head_size: usize, cols: usize) -> HostValues {
     }
 }
 
-/// Rows of queries or keys in Hugging Face's order. There the pairs that turn together lie in the two halves of a head;
-/// llama.cpp's converter lays them side by side.
+/// The file's row that is row `row` of queries or keys in Hugging Face's order. There the pairs that turn together lie in the
+/// two halves of a head; llama.cpp's converter lays them side by side.
+fn row_in_file(row: usize, head_size: usize) -> usize {
+    let (head, place, half) = (row / head_size * head_size, row % head_size, head_size / 2);
+    head + if place < half { 2 * place } else { 2 * (place - half) + 1 }
+}
+
+/// Rows of queries or keys in Hugging Face's order.
 fn halves<T: Copy>(rows: &[T], head_size: usize, cols: usize) -> Vec<T> {
-    let mut ordered = Vec::with_capacity(rows.len());
-    for head in rows.chunks(head_size * cols) {
-        for half in 0..2 {
-            (head.chunks(cols).skip(half).step_by(2)).for_each(|row| ordered.extend_from_slice(row));
-        }
-    }
-    ordered
+    let row = |row| &rows[row_in_file(row, head_size) * cols..][..cols];
+    (0..rows.len() / cols).flat_map(row).copied().collect()
 }
 
 /// A matrix whose rows are in the order that [`halves`] gives.
@@ -166,11 +167,8 @@ impl Packed for InHalves {
     fn unpack(&self, mut first: usize, mut dst: &mut [f32]) {
         while !dst.is_empty() {
             let (row, col) = (first / self.cols, first % self.cols);
-            let (head, place) = (row / self.head_size * self.head_size, row % self.head_size);
-            let half = self.head_size / 2;
-            let from = head + if place < half { 2 * place } else { 2 * (place - half) + 1 };
             let (part, rest) = dst.split_at_mut(dst.len().min(self.cols - col));
-            Stored::Packed(&self.of).unpack(from * self.cols + col, part);
+            Stored::Packed(&self.of).unpack(row_in_file(row, self.head_size) * self.cols + col, part);
             first += part.len();
             dst = rest;
         }

@@ -37,7 +37,7 @@ pub enum AnySubject {
     /// Texts.
     Bert(Box<BertSubject>),
     /// Prompts.
-    Llama(LlamaSubject),
+    Llama(Box<LlamaSubject>),
 }
 
 /// A config's run, ready to train.
@@ -58,22 +58,22 @@ pub struct Loaded {
 /// # Errors
 /// The first thing that is wrong in any file, with file, line and column where it has some.
 pub fn load(config: &RunConfig) -> Result<Loaded, Error> {
-    match family(config)? {
-        Family::Vit => vit(config),
-        Family::Bert => bert(config),
-        Family::Llama => decoder(config),
+    let base = &hub::locate(&config.model.base)?;
+    match family(config, base)? {
+        Family::Vit => vit(config, base),
+        Family::Bert => bert(config, base),
+        Family::Llama => decoder(config, base),
     }
 }
 
-/// What the base is: by the config, or by the base itself.
+/// What the base, which lies there, is: by the config, or by itself.
 ///
 /// # Errors
 /// When nobody says it.
-pub fn family(config: &RunConfig) -> Result<Family, Error> {
+pub fn family(config: &RunConfig, base: &Path) -> Result<Family, Error> {
     if let Some(family) = config.model.family {
         return Ok(family);
     }
-    let base = hub::locate(&config.model.base)?;
     if base.is_file() {
         return Ok(Family::Llama); // GGUF
     }
@@ -133,8 +133,8 @@ fn first<T>(mut examples: Vec<T>, most: Option<usize>) -> Vec<T> {
     examples
 }
 
-fn vit(config: &RunConfig) -> Result<Loaded, Error> {
-    let folder = VitFolder::read(&hub::locate(&config.model.base)?)?;
+fn vit(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
+    let folder = VitFolder::read(base)?;
     let named: Vec<_> = folder.adapted().map(|(layer, site, w)| (site.name(layer), layer, w.rows, w.cols)).collect();
     check_ranks(config, named.iter().map(|(name, block, out, inp)| (name.as_str(), *block, *out, *inp)))?;
     let space = LabelSpace::new(folder.config.labels.clone())?;
@@ -202,8 +202,7 @@ fn check_classes(task: &str, train: &[u32], test: &[u32], space: &LabelSpace) ->
     Ok(check_training_classes(task, names(test), names(train))?)
 }
 
-fn bert(config: &RunConfig) -> Result<Loaded, Error> {
-    let base = &hub::locate(&config.model.base)?;
+fn bert(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
     let folder = BertFolder::read(base)?;
     let layers = folder.weights.layers.iter().enumerate().flat_map(|(block, layer)| {
         layer.linears().map(|w| (w.name.as_str(), block, w.bias.len(), w.weight.stored().len() / w.bias.len().max(1)))
@@ -246,8 +245,7 @@ pub(super) fn encoder_options(config: &RunConfig) -> EncoderOptions {
     }
 }
 
-fn decoder(config: &RunConfig) -> Result<Loaded, Error> {
-    let base = &hub::locate(&config.model.base)?;
+fn decoder(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
     let folder = llama::read(base)?;
     let extents = &folder.config;
     let layers = folder.weights.blocks.iter().enumerate().flat_map(|(block, weights)| {
@@ -277,6 +275,11 @@ fn decoder(config: &RunConfig) -> Result<Loaded, Error> {
         let what = format!("prompts of up to {} tokens: the model has {} positions", window.tokens, extents.positions);
         return Err(RunError::Model { base: config.model.base.clone(), source: ModelError::Config { what } }.into());
     }
-    let subject = LlamaSubject::new(base, window, targets(config), tasks);
-    Ok(Loaded { subject: AnySubject::Llama(subject), labels: Vec::new(), choices: all_choices, notes: prompts.notes() })
+    let subject = LlamaSubject::new(base, folder, window, targets(config), tasks);
+    Ok(Loaded {
+        subject: AnySubject::Llama(Box::new(subject)),
+        labels: Vec::new(),
+        choices: all_choices,
+        notes: prompts.notes(),
+    })
 }

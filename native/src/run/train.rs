@@ -75,7 +75,7 @@ pub fn train(
         let done = match &loaded.subject {
             AnySubject::Vit(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
             AnySubject::Bert(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
-            AnySubject::Llama(subject) => one_seed(config, subject, *seed, folder, start, stop, progress),
+            AnySubject::Llama(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
         };
         match done? {
             Ok(result) => results.push(result),

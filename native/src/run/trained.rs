@@ -116,7 +116,7 @@ impl Learnt {
         match &loaded.subject {
             AnySubject::Vit(subject) => self.on_device(&Measure { learnt: self, subject: subject.as_ref(), only }),
             AnySubject::Bert(subject) => self.on_device(&Measure { learnt: self, subject: subject.as_ref(), only }),
-            AnySubject::Llama(subject) => self.on_device(&Measure { learnt: self, subject, only }),
+            AnySubject::Llama(subject) => self.on_device(&Measure { learnt: self, subject: subject.as_ref(), only }),
         }
     }
 
@@ -211,7 +211,7 @@ impl Job for Ask<'_> {
     fn run<B: Backend<Scalar = f32> + 'static>(&self, backend: &B) -> Result<Self::Output, Error> {
         let config = &self.learnt.config;
         let base = &hub::locate(&config.model.base)?;
-        match family(config)? {
+        match family(config, base)? {
             Family::Vit => {
                 let folder = VitFolder::read(base)?;
                 let due = ImageShape::of(&crate::model::vit::config(&folder));
@@ -283,9 +283,9 @@ impl Ask<'_> {
         let (learnt, wrong) = (self.learnt, self.learnt.wrong());
         let config = &learnt.config;
         let mut prompts = Prompts::open(base, &config.model)?;
-        let positions = llama::read(base)?.config.positions;
-        let window = Window { tokens: config.model.max_tokens.min(positions), answer: 1 };
-        let subject = LlamaSubject::new(base, window, targets(config), Vec::new());
+        let folder = llama::read(base)?;
+        let window = Window { tokens: config.model.max_tokens.min(folder.config.positions), answer: 1 };
+        let subject = LlamaSubject::new(base, folder, window, targets(config), Vec::new());
         let model: Llama<B> = learnt.model(backend, &subject)?;
         let task = self.task();
         let choices = learnt.labels.choices.get(&learnt.task);

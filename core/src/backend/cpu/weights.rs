@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::matmul::matmul;
+use super::matmul::{Ends, matmul};
 use super::tensor::{CpuTensor, block_matrix, same};
 use super::threads::for_each_column_block;
 use crate::Real;
-use crate::backend::{BackendError, Epilogue, Packed, Scale, Shaped, Stored, View, ViewMut};
+use crate::backend::{BackendError, Epilogue, Packed, Shaped, Stored, View, ViewMut};
 
 /// Values that are unpacked at a time: they stay in the cache.
 const PANEL: usize = 65_536;
@@ -82,25 +82,21 @@ pub fn matmul_weights<T: Real>(
     let (m, n, k) = (dst.rows, dst.cols, a.cols);
     same("matmul_weights", (m, n), (a.rows, cols));
     same("matmul_weights", (k, n), (rows, cols));
-    let scale = match epilogue.scale {
-        Scale::Value(x) => T::of(x),
-        Scale::Item(tensor, i) => tensor.data[i],
-    };
-    let (bias, accumulate, a) = (epilogue.bias.map(|t| &t.data[..n]), epilogue.accumulate, a.matrix());
-    let add = if accumulate || bias.is_some() { Accum::Add } else { Accum::Replace };
+    let Ends { scale, before, after, accum } = Ends::of(epilogue, n);
+    let a = a.matrix();
     let (values, ld) = dst.into_rows();
     let out = block_matrix(values, n, ld);
     let width = if transposed { PANEL / k.max(1) / 16 * 16 } else { WIDTH }.max(16);
     for_each_column_block(out, width, m * n * k, &|first, mut block: MatMut<'_, T>| {
         let count = block.ncols();
-        if let (Some(bias), false) = (bias, accumulate) {
+        if let Some(bias) = before {
             each_row(block.as_mut(), |row| row.copy_from_slice(&bias[first..first + count]));
         }
         if transposed {
             // Rows of the stored matrix are columns of the product.
             let panel = unpacked(tensor, (first..first + count).map(|i| offset + i * stride), k);
             let panel = MatRef::from_row_major_slice(&panel, count, k);
-            faer_matmul(block.as_mut(), add, a, panel.transpose(), scale, Par::Seq);
+            faer_matmul(block.as_mut(), accum, a, panel.transpose(), scale, Par::Seq);
         } else {
             // Panels are parts of the sum.
             let height = (PANEL / count.max(1)).clamp(1, k.max(1));
@@ -110,12 +106,12 @@ pub fn matmul_weights<T: Real>(
                 let part = height.min(k - done);
                 let panel = unpacked(tensor, (done..done + part).map(|i| offset + i * stride + first), count);
                 let panel = MatRef::from_row_major_slice(&panel, part, count);
-                let add = if done == 0 { add } else { Accum::Add };
-                faer_matmul(block.as_mut(), add, a.subcols(done, part), panel, scale, Par::Seq);
+                let accum = if done == 0 { accum } else { Accum::Add };
+                faer_matmul(block.as_mut(), accum, a.subcols(done, part), panel, scale, Par::Seq);
                 done += part.max(1);
             }
         }
-        if let (Some(bias), true) = (bias, accumulate) {
+        if let Some(bias) = after {
             each_row(block, |row| row.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b));
         }
     });

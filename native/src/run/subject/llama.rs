@@ -11,11 +11,11 @@ use super::{Named, Subject};
 use crate::model::Family;
 use crate::model::llama::{LlamaError, LlamaFolder};
 
-/// A Llama and its prompts. The weights are read anew for every model: between them, they take no memory.
+/// A Llama and its prompts. The weights stay in their mapped file: every model takes them from there.
 #[derive(Clone, Debug)]
 pub struct LlamaSubject {
     path: PathBuf,
-    base: String,
+    folder: LlamaFolder,
     window: Window,
     targets: Targets,
     tasks: Vec<Named<'static, TokenSet>>,
@@ -30,9 +30,15 @@ pub fn read(path: &Path) -> Result<LlamaFolder, LlamaError> {
 }
 
 impl LlamaSubject {
-    /// The model at `path`, a folder or a GGUF file; `window` holds every prompt with its answer.
-    pub fn new(path: &Path, window: Window, targets: Targets, tasks: Vec<Named<'static, TokenSet>>) -> Self {
-        Self { path: path.to_owned(), base: path.display().to_string(), window, targets, tasks }
+    /// The model at `path`, as [`read`] gives it; `window` holds every prompt with its answer.
+    pub fn new(
+        path: &Path,
+        folder: LlamaFolder,
+        window: Window,
+        targets: Targets,
+        tasks: Vec<Named<'static, TokenSet>>,
+    ) -> Self {
+        Self { path: path.to_owned(), folder, window, targets, tasks }
     }
 }
 
@@ -45,13 +51,12 @@ impl Subject for LlamaSubject {
     }
 
     fn base(&self) -> &str {
-        &self.base
+        &self.folder.source
     }
 
     fn model<B: Backend<Scalar = f32>>(&self, backend: &B) -> Result<Llama<B>, ModelError> {
-        // It was read before, when the run was checked: this is about a file that has changed since.
-        let folder = read(&self.path).map_err(|e| ModelError::Config { what: e.to_string() })?;
-        Llama::with_targets(backend, &folder.config, self.window, folder.weights, &self.targets)
+        let LlamaFolder { config, weights, .. } = &self.folder;
+        Llama::with_targets(backend, config, self.window, weights.clone(), &self.targets)
     }
 
     fn tasks(&self) -> Vec<Task<'_, TokenSet>> {
