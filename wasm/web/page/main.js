@@ -147,14 +147,16 @@ function showTasks() {
   });
   const own = session.own.map(({ info }) => el("li", {}, info.name, el("small", {}, ` ${info.train} + ${info.test}`)));
   byId("own-tasks").replaceChildren(...own);
-  const first = session.slots[0];
-  byId("plan").replaceChildren(
-    ...(first ? session.plan(first) : []).map((id, j) => {
-      const item = el("li", {}, names[id] ?? "…");
-      item.style.setProperty("--task", `var(--${taskColour(j)})`);
-      return item;
-    }),
-  );
+  showPlan(session.slots[0] ? session.plan(session.slots[0]).map((id) => names[id] ?? "…") : []);
+}
+
+function showPlan(tasks) {
+  const items = tasks.map((task, j) => {
+    const item = el("li", {}, task);
+    item.style.setProperty("--task", `var(--${taskColour(j)})`);
+    return item;
+  });
+  byId("plan").replaceChildren(...items);
 }
 
 session.addEventListener("results", ({ detail: { slot } }) => {
@@ -221,6 +223,7 @@ function show(learners, name) {
     views[index].measured(results);
     views[index].rest(`from ${name}`);
   });
+  showPlan(learners.map(({ results }) => results?.tasks ?? []).sort((a, b) => b.length - a.length)[0]);
   byId("train").scrollIntoView();
   say(`Showing the results in ${name}`);
 }
@@ -249,4 +252,4 @@ refresh();
 const wanted = new URLSearchParams(location.search).get("device");
 boot(["auto", "webgpu", "cpu"].includes(wanted) ? { device: wanted } : {}).catch(fail);
 // For tests and the curious.
-globalThis.eblora = { session };
+globalThis.eblora = { session, ask };
