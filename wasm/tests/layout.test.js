@@ -89,6 +89,21 @@ for (const scheme of ["light", "dark"]) {
   }
 }
 
+test("a finger draws, and the page does not scroll", async () => {
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.click("#clear");
+  await page.locator("#pad").evaluate((pad) => pad.scrollIntoView({ block: "center" }));
+  const [box, before] = [await page.locator("#pad").boundingBox(), await page.evaluate(() => scrollY)];
+  const session = await browser.context.newCDPSession(page);
+  const touch = (type, y) => session.send("Input.dispatchTouchEvent", { type, touchPoints: type === "touchEnd" ? [] : [{ x: box.x + box.width / 2, y: box.y + y * box.height }] });
+  await touch("touchStart", 0.2);
+  for (const y of [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]) await touch("touchMove", y);
+  await touch("touchEnd");
+  assert.equal(await page.evaluate(() => scrollY), before);
+  const [stroke] = await page.evaluate(() => globalThis.eblora.ask.pad.strokes);
+  assert.ok(stroke.length >= 5 && stroke.at(-1)[1] - stroke[0][1] > 150, JSON.stringify(stroke));
+});
+
 test("a phone's targets are large enough to touch", async () => {
   await page.setViewportSize({ width: 360, height: 740 });
   const small = await page.evaluate(() =>

@@ -23,9 +23,9 @@ async function measure(kind, size) {
       row.children[i + 1].title = name;
     }
   } catch (error) {
-    row.lastChild.textContent = error.message;
-    row.lastChild.className = "why";
-    [...row.querySelectorAll("td:not(:last-child)")].forEach((cell) => cell.textContent === "…" && (cell.textContent = "–"));
+    const missing = [...row.querySelectorAll("td")].filter((cell) => cell.textContent === "…");
+    missing[0]?.before(el("td", { class: "why", colspan: missing.length }, error.message));
+    missing.forEach((cell) => cell.remove());
   }
   eblora?.close();
 }
