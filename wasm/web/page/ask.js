@@ -42,6 +42,11 @@ export class Ask {
     return document.querySelector("input[name=view]:checked").value;
   }
 
+  /** Waits for no answer any more: the worker is another one. */
+  reset() {
+    this.asking = [false, false];
+  }
+
   /** Asks once more: the learners have changed. */
   again() {
     this.session.slots.forEach((slot, index) => (this.answers[index].title.textContent = METHODS[slot.method]));
@@ -65,15 +70,16 @@ export class Ask {
       return;
     }
     const [pixels, slot] = [this.pixels, this.session.slots[index]];
-    this.asking[index] = true;
+    const { asking } = this;
+    asking[index] = true;
     try {
       const answers = await slot.learner.predict(pixels.slice());
-      if (this.pixels !== null) this.#show(index, answers);
+      if (this.pixels !== null && asking === this.asking) this.#show(index, answers);
     } catch (error) {
       if (slot === this.session.slots[index] && this.session.state !== "lost") this.answers[index].says.textContent = error.message;
     }
-    this.asking[index] = false;
-    if (this.pixels !== pixels && this.session.slots.length > 0) this.#askOne(index);
+    asking[index] = false;
+    if (this.pixels !== pixels && asking === this.asking && this.session.slots.length > 0) this.#askOne(index);
   }
 
   #show(index, answers) {

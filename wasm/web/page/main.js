@@ -117,6 +117,7 @@ function refresh() {
 const REST = { idle: "", paused: "paused", stopping: "stopping…", lost: "the device was lost", starting: "loading…", failed: "" };
 
 session.addEventListener("state", () => {
+  if (session.state === "starting") ask.reset();
   refresh();
   if (session.state in REST && session.state !== "stopping") {
     views.forEach((view, index) => view.rest(REST[session.state] || restingText(session.slots[index])));
@@ -244,7 +245,6 @@ async function boot(override) {
   loaded = null;
   byId("loaded").replaceChildren();
   await session.boot(override);
-  ask.again();
 }
 
 byId("not-served")?.remove();
