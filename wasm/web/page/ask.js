@@ -73,7 +73,7 @@ export class Ask {
     const { asking } = this;
     asking[index] = true;
     try {
-      const answers = await slot.learner.predict(pixels.slice());
+      const answers = await slot.learner.predict(pixels);
       if (this.pixels !== null && asking === this.asking) this.#show(index, answers);
     } catch (error) {
       if (slot === this.session.slots[index] && this.session.state !== "lost") this.answers[index].says.textContent = error.message;

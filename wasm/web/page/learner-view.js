@@ -64,7 +64,7 @@ export class LearnerView {
 
   /** What was measured so far; null: nothing. */
   measured(results) {
-    this.results = results;
+    this.results = results && this.#aligned(results);
     this.losses = (results?.losses ?? []).map((losses) => [...losses]);
     const learnt = results?.accuracy.length ?? 0;
     this.#figures(learnt);
@@ -72,6 +72,13 @@ export class LearnerView {
     for (const { layer, values } of results?.spectra ?? []) this.spectra.set(layer, values); // the last task's stay
     if (this.stage !== null && this.stage <= learnt) this.stage = null;
     this.draw();
+  }
+
+  /** The same with a column for each task that is shown, in their order. */
+  #aligned(results) {
+    const places = this.tasks.map((task) => results.tasks.indexOf(task));
+    const row = (values) => places.map((place) => values[place] ?? null);
+    return { ...results, zeroShot: row(results.zeroShot), accuracy: results.accuracy.map(row) };
   }
 
   #figures(learnt) {

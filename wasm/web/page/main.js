@@ -146,6 +146,8 @@ function showTasks() {
     views[index].measured(slot.results);
     if (session.state === "idle") views[index].rest(restingText(slot));
   });
+  const labels = new Set([...session.base.labels, ...session.own.flatMap(({ info }) => info.labels)]);
+  byId("known-labels").replaceChildren(...[...labels].slice(0, 400).map((label) => el("option", { value: label })));
   const own = session.own.map(({ info }) => el("li", {}, info.name, el("small", {}, ` ${info.train} + ${info.test}`)));
   byId("own-tasks").replaceChildren(...own);
   showPlan(session.slots[0] ? session.plan(session.slots[0]).map((id) => names[id] ?? "…") : []);
@@ -210,8 +212,6 @@ session.addEventListener("device", () => {
   byId("device-note").classList.toggle("warning", device.software);
   byId("version").textContent = version;
   byId("base-name").textContent = session.base.source === "bundled" ? "the bundled digit model" : session.base.source;
-  const names = session.base.labels.slice(0, 400).map((label) => el("option", { value: label }));
-  byId("known-labels").replaceChildren(...names);
 });
 
 // ---- results from a file

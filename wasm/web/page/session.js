@@ -1,5 +1,5 @@
 // The work: base, tasks and two learners, kept over reloads. No drawing here; what happens is told by events:
-// `state`, `progress` { slot, progress }, `results` { slot }, `tasks`, `warning` { text }, `lost` { text }.
+// `state`, `progress` { slot, progress } (its task by place), `results` { slot }, `tasks`, `warning` { text }, `lost` { text }.
 
 import { open } from "../eblora/eblora.js";
 import * as store from "./store.js";
@@ -104,8 +104,8 @@ export class Session extends EventTarget {
   }
 
   #add(source) {
-    if (source.kind === "drawn") return this.eblora.addDrawn(source.name, source.examples.map((e) => ({ ...e, pixels: e.pixels.slice() })));
-    return this.eblora.addFiles(source.name, source.files.map((f) => ({ name: f.name, bytes: f.bytes.slice() })));
+    if (source.kind === "drawn") return this.eblora.addDrawn(source.name, source.examples);
+    return this.eblora.addFiles(source.name, source.files);
   }
 
   /** Whether anything was learnt: then rank, steps, seed and methods stay. */
@@ -183,8 +183,10 @@ export class Session extends EventTarget {
     }
   }
 
-  #progress(slot, index, progress) {
+  #progress(slot, index, told) {
     if (this.slots[index] !== slot) return; // of a session that was left
+    // The task by its place among those of this learner.
+    const progress = { ...told, task: told.task === null ? null : slot.stream.indexOf(told.task) };
     if (progress.kind === "step") slot.task = progress.task;
     this.#tell("progress", { slot: index, progress });
     if (progress.kind === "warning") this.#warn(progress.text);
@@ -197,7 +199,7 @@ export class Session extends EventTarget {
       this.#tell("results", { slot: index });
       if (save) await this.#save(slot, index);
     } catch (error) {
-      if (error.code !== "device-lost") this.#warn(error.message);
+      if (error.code !== "device-lost" && this.slots[index] === slot) this.#warn(error.message);
     }
   }
 
@@ -206,7 +208,7 @@ export class Session extends EventTarget {
       const bytes = await slot.learner.save();
       await this.#keep(`learner-${index}`, { bytes, method: slot.method, stream: slot.stream });
     } catch (error) {
-      if (error.code !== "device-lost" && error.code !== "busy") this.#warn(`The state could not be kept: ${error.message}`);
+      if (error.code !== "device-lost" && this.slots[index] === slot) this.#warn(`The state could not be kept: ${error.message}`);
     }
   }
 
@@ -250,7 +252,7 @@ export class Session extends EventTarget {
     if (files !== undefined) {
       const trial = await open({ device: this.settings.device });
       try {
-        await trial.base(files.map((f) => ({ name: f.name, bytes: f.bytes.slice() })));
+        await trial.base(files);
       } finally {
         trial.close();
       }
@@ -264,7 +266,7 @@ export class Session extends EventTarget {
   async importInto(index, files) {
     const slot = this.slots[index];
     slot.results = await slot.learner.importAdapters(files);
-    slot.began = true;
+    Object.assign(slot, { began: true, stream: [] }); // in place of what it had learnt
     this.#tell("results", { slot: index });
     await this.#save(slot, index);
   }

@@ -13,7 +13,7 @@ const VARIATIONS = [-12, -6, 6, 12].flatMap((degrees) => [[degrees, 0.12, 1.08],
 export class Teach {
   /** `say(text)` announces, `fail(error)` shows what went wrong. */
   constructor(session, ask, { say, fail }) {
-    Object.assign(this, { session, ask, say, fail, examples: [], taught: 0 });
+    Object.assign(this, { session, ask, say, fail, examples: [] });
     byId("class-name").addEventListener("input", () => this.refresh());
     byId("add-example").addEventListener("click", () => this.#add());
     byId("teach-form").addEventListener("submit", (event) => {
@@ -74,7 +74,7 @@ export class Teach {
     const { session } = this;
     const drawn = this.examples;
     const labels = [...new Set(drawn.map((example) => example.label))];
-    const name = `mine-${++this.taught}-${labels.join("-")}`.replace(/[^\p{L}\p{N}_+.-]+/gu, "_").slice(0, 40);
+    const name = `mine-${session.own.length + 1}-${labels.join("-")}`.replace(/[^\p{L}\p{N}_+.-]+/gu, "_").slice(0, 40);
     const examples = drawn.flatMap((example) =>
       [[], ...VARIATIONS].map((change) => ({ label: example.label, pixels: this.#pixels(example, ...change) })),
     );
@@ -94,7 +94,7 @@ export class Teach {
     return Promise.all(
       this.session.slots.map(async ({ learner, results }) => {
         let right = 0;
-        for (const { label, pixels } of questions) right += (await learner.predict(pixels.slice()))[0].answer === label;
+        for (const { label, pixels } of questions) right += (await learner.predict(pixels))[0].answer === label;
         return { right, tasks: results?.tasks ?? [], last: results?.accuracy.at(-1) ?? results?.zeroShot ?? [] };
       }),
     );
