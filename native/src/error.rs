@@ -3,8 +3,10 @@
 use eblora_gpu::GpuError;
 use thiserror::Error;
 
+#[cfg(feature = "cli")]
 use crate::bench::BenchError;
 use crate::checkpoint::CheckpointError;
+#[cfg(feature = "cli")]
 use crate::config;
 use crate::data::DataError;
 use crate::demo::DemoError;
@@ -12,10 +14,13 @@ use crate::formats::atomic::WriteError;
 use crate::formats::gguf::GgufError;
 use crate::formats::idx::IdxError;
 use crate::formats::safetensors::SafetensorsError;
+#[cfg(feature = "cli")]
 use crate::hub::HubError;
 use crate::model::bert_folder::BertError;
 use crate::model::llama::LlamaError;
+#[cfg(feature = "cli")]
 use crate::model::llama_tokenizer;
+#[cfg(feature = "cli")]
 use crate::model::tokenizer::TokenizerError;
 use crate::model::vit_config::ConfigError;
 use crate::model::vit_folder::VitError;
@@ -35,6 +40,7 @@ pub enum Error {
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
     /// A model by name.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Hub(#[from] HubError),
     /// A user's data.
@@ -50,6 +56,7 @@ pub enum Error {
     #[error(transparent)]
     Bert(#[from] BertError),
     /// A tokenizer, or a text for it.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A file or folder to write.
@@ -68,6 +75,7 @@ pub enum Error {
     #[error(transparent)]
     Peft(#[from] PeftError),
     /// The benchmark.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Bench(#[from] BenchError),
     /// A summary.
@@ -77,6 +85,7 @@ pub enum Error {
     #[error(transparent)]
     Llama(#[from] LlamaError),
     /// A Llama's tokenizer.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     LlamaTokenizer(#[from] llama_tokenizer::TokenizerError),
     /// A GGUF file.
@@ -86,6 +95,7 @@ pub enum Error {
     #[error(transparent)]
     Run(Box<RunError>),
     /// The config of a run.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     RunConfig(#[from] config::ConfigError),
     /// The demo's settings, or the demo itself.

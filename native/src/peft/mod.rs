@@ -21,6 +21,7 @@ mod error;
 pub mod folder;
 pub mod inspection;
 mod keys;
+#[cfg(feature = "cli")]
 pub mod merged;
 pub mod modules;
 pub mod set;
