@@ -9,6 +9,7 @@ mod python;
 mod results;
 mod stages;
 mod suite;
+mod toolchain;
 mod vulkan;
 
 use std::process::ExitCode;
