@@ -58,7 +58,8 @@ const BERT_MODEL: &str = r#"base = "models/minilm"       # a Hugging Face BertMo
 #blocks = [3, 4, 5]          # blocks with adapters, from 0; default: all
 #max_tokens = 128            # most tokens of a text
 #too_long = "refuse"         # or "truncate"
-#temperature = 0.07          # a text's score for a label is the cosine of their embeddings divided by this
+#head = "labels"             # scores are cosines with the labels' texts; or "linear": for labels whose texts say nothing
+#temperature = 0.07          # scores are divided by this
 "#;
 
 const LLAMA_MODEL: &str = r#"base = "models/smollm2.gguf" # a Hugging Face LlamaForCausalLM folder with its tokenizer.json, or a GGUF file

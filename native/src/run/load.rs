@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use eblora_core::model::bert::{EncoderOptions, Padding, TextSet};
+use eblora_core::model::bert::{EncoderOptions, Padding};
 use eblora_core::model::llama::Window;
 use eblora_core::model::vit::ImageSet;
 use eblora_core::model::{ModelError, Targets};
@@ -15,7 +15,7 @@ use super::prompts::Prompts;
 use super::subject::{BertSubject, LlamaSubject, Named, VitSubject, llama};
 use super::texts::{Texts, label_names};
 use crate::Error;
-use crate::config::{RunConfig, TaskConfig};
+use crate::config::{HeadKind, RunConfig, TaskConfig};
 use crate::data::images::folder::read_image_folder;
 use crate::data::images::listed::{ImageFields, read_listed_images};
 use crate::data::images::pair::{read_image_idx, read_image_npy};
@@ -228,9 +228,14 @@ fn bert(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
         check_classes(&task.name, train.labels(), test.labels(), &space)?;
         tasks.push(Named { name: task.name.clone(), train: Cow::Owned(train), test: Cow::Owned(test) });
     }
-    let bank: TextSet = texts.labels(&names)?;
+    let head = texts.head(config.model.head, &names)?;
+    if names.len() > folder.config.hidden && config.model.head == HeadKind::Linear {
+        let (labels, most) = (names.len(), folder.config.hidden);
+        let what = format!("{labels} labels: a linear head on states of {most} has room for {most}");
+        return Err(RunError::Model { base: config.model.base.clone(), source: ModelError::Config { what } }.into());
+    }
     let notes = texts.notes();
-    let subject = BertSubject::new(folder, encoder_options(config), bank, config.model.temperature, tasks);
+    let subject = BertSubject::new(folder, encoder_options(config), head, config.model.temperature, tasks);
     Ok(Loaded { subject: AnySubject::Bert(Box::new(subject)), labels: names, choices: BTreeMap::new(), notes })
 }
 

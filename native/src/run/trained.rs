@@ -231,7 +231,7 @@ impl Job for Ask<'_> {
             }
             Family::Bert => {
                 let mut texts = Texts::open(base, &config.model)?;
-                let labels = texts.labels(&self.learnt.labels.labels)?;
+                let head = texts.head(config.model.head, &self.learnt.labels.labels)?;
                 let prefix = self.task().map_or("", |task| task.prefix.as_str());
                 let mut set = TextSet::new();
                 for (i, input) in self.inputs.iter().enumerate() {
@@ -243,7 +243,7 @@ impl Job for Ask<'_> {
                 }
                 let folder = BertFolder::read(base)?;
                 let subject =
-                    BertSubject::new(folder, encoder_options(config), labels, config.model.temperature, Vec::new());
+                    BertSubject::new(folder, encoder_options(config), head, config.model.temperature, Vec::new());
                 let model: Bert<B> = self.learnt.model(backend, &subject)?;
                 self.classes(backend, &model, &set)
             }

@@ -107,6 +107,27 @@ fn texts_are_trained_measured_and_asked() {
 }
 
 #[test]
+fn a_linear_head_is_shared_by_all_tasks_too() {
+    let project = Project::texts();
+    let linear = ["train", "run.toml", "model.head=linear", "--quiet"];
+    project.succeeds(&linear);
+    let result = result(&project, "run/result.json");
+    measured_again(&project, &result);
+    let line = project.succeeds(&["predict", "run", "--json", "--top", "4", "w8 w6 w9"]);
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(answer["answers"].as_array().unwrap().len(), 4, "{line}");
+    // Another head, another run.
+    assert!(project.refuses(&["train", "run.toml", "--resume"]).contains("differs at `model.head`"));
+    let message = project.refuses(&["check", "run.toml", "model.head=lines"]);
+    assert!(message.contains("model.head") && message.contains("linear"), "{message}");
+    // The labels' texts are not read, so they may be of any length.
+    let text = project.read("run.toml").replace("\"no\"", "\"w1 w1 w1 w1 w1 w1 w1 w1 w1\"");
+    project.write("run.toml", text);
+    assert!(project.refuses(&["check", "run.toml"]).contains("more than the 8"));
+    project.succeeds(&["check", "run.toml", "model.head=linear"]);
+}
+
+#[test]
 fn prompts_are_trained_measured_and_asked() {
     let project = Project::prompts();
     project.succeeds(&["train", "run.toml", "--quiet"]);

@@ -10,7 +10,7 @@ use eblora_core::backend::Backend;
 use eblora_core::model::{Model, ModelError, Samples};
 use eblora_core::train::{Fact, Task};
 
-pub use bert::BertSubject;
+pub use bert::{BertSubject, TextHead};
 pub use llama::LlamaSubject;
 pub use vit::VitSubject;
 
