@@ -8,6 +8,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config;
 use crate::data::DataError;
 use crate::demo::DemoError;
+use crate::experiment::ExperimentError;
 use crate::formats::atomic::WriteError;
 use crate::formats::gguf::GgufError;
 use crate::formats::idx::IdxError;
@@ -23,6 +24,7 @@ use crate::peft::PeftError;
 use crate::report::result::ResultError;
 use crate::report::summary::SummaryError;
 use crate::run::RunError;
+use crate::serve::ServeError;
 
 /// Any failure of this crate; each message says what was wrong and where.
 #[derive(Debug, Error)]
@@ -88,6 +90,12 @@ pub enum Error {
     /// The config of a run.
     #[error(transparent)]
     RunConfig(#[from] config::ConfigError),
+    /// An experiment.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// The page's server.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The demo's settings, or the demo itself.
     #[error(transparent)]
     Demo(#[from] DemoError),
