@@ -147,7 +147,7 @@ pub struct ExportArgs {
     /// The task after which the model is wanted; default: the last one.
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
-    /// Hugging Face folder of the base model; default for merged: the one that the adapters name.
+    /// Hugging Face folder, or GGUF file, of the base model; default for merged: the one that the adapters name.
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
     /// Folder for the result: a new or empty one.
@@ -160,7 +160,7 @@ pub struct ExportArgs {
 pub enum ExportFormat {
     /// One PEFT folder; with --base, under the names of the base's modules.
     Peft,
-    /// The base's whole folder, with the adapters added to its weights.
+    /// The base's whole folder, with the adapters added to its weights; of a GGUF file, one with its weights unpacked.
     Merged,
 }
 

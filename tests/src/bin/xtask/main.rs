@@ -60,7 +60,7 @@ fn help() -> String {
 cargo xtask test                  run every check, in order, stopping at the first failure
 cargo xtask test --only fmt,unit  run these stages only (and what they need)
 cargo xtask test --list           what the stages are
-cargo xtask results [NAME …]      run every benchmark config, or these, and write their tables to docs/results.md
+cargo xtask results [NAME …]      run every benchmark config, or these, and write (their) tables to docs/results.md
 cargo xtask python                make the Python that the `peft` stage needs, and say where it is
 cargo xtask help                  this text
 
