@@ -25,7 +25,7 @@ fn one_row(row: u32, first: u32, step: u32) {
     let into = params.d_offset + row * params.d_row;
     let label = labels[params.first + row];
     let ignored = label == IGNORED;
-    var most = -3.4028235e38;
+    var most = -3.4028234e38;
     for (var j = first; j < params.cols; j += step) {
         most = max(most, logits[start + j]);
     }

@@ -27,7 +27,7 @@ fn one_row(row: u32, first: u32, step: u32) {
     if params.causal == 1u {
         seen = min(seen, max(query + params.keys + 1u, params.tokens) - params.tokens);
     }
-    var most = -3.4028235e38;
+    var most = -3.4028234e38;
     for (var j = first; j < seen; j += step) {
         most = max(most, p[base + j]);
     }

@@ -107,6 +107,24 @@ impl Gpu {
         self.device.trim();
     }
 
+    /// Resolves with the message once the device is lost; never, if it is not.
+    pub async fn lost(&self) -> String {
+        match self.device.lost().await {
+            Ok(message) => message,
+            Err(_) => core::future::pending().await,
+        }
+    }
+
+    /// Submits what is queued, and returns what resolves once it has run: for front ends with an event loop, which must not
+    /// queue more than the device keeps up with. (Without one, use [`Gpu::wait`].)
+    pub fn submitted(&self) -> impl Future<Output = ()> + use<> {
+        let done = self.device.done();
+        async {
+            // A device that is gone has nothing left to do.
+            let _ = done.await;
+        }
+    }
+
     /// Waits until everything queued has run.
     ///
     /// # Errors

@@ -41,12 +41,13 @@ pub struct Pool {
     usage: wgpu::BufferUsages,
     free: RefCell<BTreeMap<u64, Vec<(wgpu::Buffer, u32)>>>,
     next: Cell<u32>,
+    live: Cell<u32>,
     bytes: Cell<u64>,
 }
 
 impl Pool {
     pub fn new(usage: wgpu::BufferUsages) -> Rc<Self> {
-        Rc::new(Self { usage, free: RefCell::default(), next: Cell::new(0), bytes: Cell::new(0) })
+        Rc::new(Self { usage, free: RefCell::default(), next: Cell::new(0), live: Cell::new(0), bytes: Cell::new(0) })
     }
 
     /// Room for `bytes` bytes; what is in it is not defined.
@@ -55,6 +56,7 @@ impl Pool {
         let free = self.free.borrow_mut().get_mut(&size).and_then(Vec::pop);
         let (raw, id) = free.unwrap_or_else(|| {
             let id = self.next.replace(self.next.get() + 1);
+            self.live.set(self.live.get() + 1);
             self.bytes.set(self.bytes.get() + size);
             let desc = wgpu::BufferDescriptor { label: None, size, usage: self.usage, mapped_at_creation: false };
             (device.create_buffer(&desc), id)
@@ -74,6 +76,11 @@ impl Pool {
         self.bytes.get()
     }
 
+    /// Buffers that there are, in use and free.
+    pub fn live(&self) -> u32 {
+        self.live.get()
+    }
+
     /// Buffers ever made.
     pub fn made(&self) -> u32 {
         self.next.get()
@@ -86,6 +93,7 @@ impl Pool {
             for (raw, id) in buffers {
                 // On the web dropping a buffer frees nothing.
                 raw.destroy();
+                self.live.set(self.live.get() - 1);
                 self.bytes.set(self.bytes.get() - size);
                 gone.push(id);
             }

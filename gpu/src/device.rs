@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use eblora_core::backend::BackendError;
+use futures_channel::oneshot::{Receiver, channel};
 
 use crate::adapter::{Restrict, is_software};
 use crate::buffer::{Buffer, Pool};
@@ -58,7 +59,9 @@ pub struct Counters {
     pub bind_groups: u64,
     /// Buffers made, for tensors and for reading back.
     pub buffers: u64,
-    /// Bytes of all buffers, in use and pooled.
+    /// Buffers that there are, in use and pooled.
+    pub live: u64,
+    /// Their bytes.
     pub bytes: u64,
 }
 
@@ -185,9 +188,26 @@ impl Device {
     pub fn counters(&self) -> Counters {
         Counters {
             buffers: u64::from(self.memory.made() + self.staging.made()),
+            live: u64::from(self.memory.live() + self.staging.live()),
             bytes: self.memory.bytes() + self.staging.bytes(),
             ..self.counters.get()
         }
+    }
+
+    /// Resolves with the message once the device is lost.
+    pub fn lost(&self) -> Receiver<String> {
+        self.trouble.lost()
+    }
+
+    /// Submits what is recorded; resolves once the device has done it. Where there is no event loop, somebody has to poll.
+    pub fn done(&self) -> Receiver<()> {
+        self.flush();
+        let (tell, done) = channel();
+        self.queue.on_submitted_work_done(move || {
+            // Nobody may be waiting any more.
+            let _ = tell.send(());
+        });
+        done
     }
 
     fn count(&self, f: impl FnOnce(&mut Counters)) {

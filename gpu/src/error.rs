@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eblora_core::backend::BackendError;
+use futures_channel::oneshot::{Receiver, Sender, channel};
 
 /// Why no device could be had.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -69,7 +70,17 @@ struct State {
     first: Option<String>,
     /// The kernel that the driver is compiling.
     compiling: Option<&'static str>,
+    /// Why the device was lost, and who wants to know.
+    lost: Option<String>,
+    waiting: Vec<Sender<String>>,
 }
+
+/// What there is to do when the device is gone.
+const GO_ON: &str = if cfg!(target_arch = "wasm32") {
+    "reload the page to go on, on this device or another"
+} else {
+    "run again, with --resume where there is a checkpoint, on this device or another"
+};
 
 impl Trouble {
     /// Listens to a device.
@@ -78,10 +89,13 @@ impl Trouble {
         let lost = trouble.clone();
         device.set_device_lost_callback(move |reason, message| {
             let why = if message.is_empty() { format!("{reason:?}") } else { message };
-            lost.report(format!(
-                "the device was lost ({why}): nothing that was saved is gone; run again, with --resume where there is a \
-                 checkpoint, on this device or another"
-            ));
+            let message = format!("the device was lost ({why}): nothing that was saved is gone; {GO_ON}");
+            lost.report(message.clone());
+            let mut state = lost.lock();
+            for waiting in state.waiting.drain(..) {
+                let _ = waiting.send(message.clone()); // whoever waited may have gone
+            }
+            state.lost = Some(message);
         });
         let errors = trouble.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -108,6 +122,17 @@ impl Trouble {
 
     fn report(&self, message: String) {
         self.lock().first.get_or_insert(message);
+    }
+
+    /// Resolves with the message once the device is lost.
+    pub fn lost(&self) -> Receiver<String> {
+        let (tell, told) = channel();
+        let mut state = self.lock();
+        match &state.lost {
+            Some(message) => drop(tell.send(message.clone())),
+            None => state.waiting.push(tell),
+        }
+        told
     }
 
     /// Errors until the next call are of this kernel.

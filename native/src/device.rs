@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use eblora_gpu::{Gpu, Wanted};
-
-use crate::Error;
+use eblora_gpu::Wanted;
+#[cfg(feature = "cli")]
+use {crate::Error, eblora_gpu::Gpu};
 
 /// The device of a run: `cpu`, `gpu` (the best one), `gpu:1` (by its number in `eblora devices`), or a part of an
 /// adapter's name.
@@ -58,6 +58,7 @@ impl fmt::Display for Device {
 ///
 /// # Errors
 /// When there is no such adapter, or its driver gives no device.
+#[cfg(feature = "cli")]
 pub fn open(wanted: &Wanted) -> Result<(Gpu, Option<String>), Error> {
     let gpu = pollster::block_on(Gpu::open(wanted))?;
     let warning = gpu.is_software().then(|| {

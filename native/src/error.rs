@@ -3,20 +3,26 @@
 use eblora_gpu::GpuError;
 use thiserror::Error;
 
+#[cfg(feature = "cli")]
 use crate::bench::BenchError;
 use crate::checkpoint::CheckpointError;
+#[cfg(feature = "cli")]
 use crate::config;
 use crate::data::DataError;
 use crate::demo::DemoError;
+#[cfg(feature = "cli")]
 use crate::experiment::ExperimentError;
 use crate::formats::atomic::WriteError;
 use crate::formats::gguf::GgufError;
 use crate::formats::idx::IdxError;
 use crate::formats::safetensors::SafetensorsError;
+#[cfg(feature = "cli")]
 use crate::hub::HubError;
 use crate::model::bert_folder::BertError;
 use crate::model::llama::LlamaError;
+#[cfg(feature = "cli")]
 use crate::model::llama_tokenizer;
+#[cfg(feature = "cli")]
 use crate::model::tokenizer::TokenizerError;
 use crate::model::vit_config::ConfigError;
 use crate::model::vit_folder::VitError;
@@ -24,6 +30,7 @@ use crate::peft::PeftError;
 use crate::report::result::ResultError;
 use crate::report::summary::SummaryError;
 use crate::run::RunError;
+#[cfg(feature = "cli")]
 use crate::serve::ServeError;
 
 /// Any failure of this crate; each message says what was wrong and where.
@@ -37,6 +44,7 @@ pub enum Error {
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
     /// A model by name.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Hub(#[from] HubError),
     /// A user's data.
@@ -52,6 +60,7 @@ pub enum Error {
     #[error(transparent)]
     Bert(#[from] BertError),
     /// A tokenizer, or a text for it.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A file or folder to write.
@@ -70,6 +79,7 @@ pub enum Error {
     #[error(transparent)]
     Peft(#[from] PeftError),
     /// The benchmark.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Bench(#[from] BenchError),
     /// A summary.
@@ -79,6 +89,7 @@ pub enum Error {
     #[error(transparent)]
     Llama(#[from] LlamaError),
     /// A Llama's tokenizer.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     LlamaTokenizer(#[from] llama_tokenizer::TokenizerError),
     /// A GGUF file.
@@ -88,12 +99,15 @@ pub enum Error {
     #[error(transparent)]
     Run(Box<RunError>),
     /// The config of a run.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     RunConfig(#[from] config::ConfigError),
     /// An experiment.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
     /// The page's server.
+    #[cfg(feature = "cli")]
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// The demo's settings, or the demo itself.

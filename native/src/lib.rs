@@ -19,25 +19,37 @@
 //! | [`cli`] | the `eblora` command |
 //!
 //! The numerics are in [`crate::core`], which is `eblora_core`.
+//!
+//! Two features, both default: `cli` is all that needs a file system, threads or a clock (the command line, runs into
+//! folders, the hub, the benchmark), and `bundled` puts base model and images into the program. Without them this is what a
+//! browser needs, and builds for `wasm32-unknown-unknown`.
 #![deny(missing_docs)]
 
+#[cfg(feature = "cli")]
 pub mod bench;
 pub mod checkpoint;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod config;
 pub mod data;
 pub mod demo;
 pub mod device;
 mod error;
+#[cfg(feature = "cli")]
 pub mod experiment;
 pub mod formats;
+#[cfg(feature = "cli")]
 pub mod hub;
+#[cfg(feature = "cli")]
 pub mod memory;
 pub mod model;
 pub mod peft;
+#[cfg(feature = "cli")]
 pub mod progress;
 pub mod report;
 pub mod run;
+#[cfg(feature = "cli")]
 pub mod serve;
 
 pub use eblora_core as core;

@@ -82,7 +82,7 @@ fn delta(adapter: &PeftAdapter, module: &str) -> Mat<f32> {
 fn what_stock_peft_has_made_gives_its_logits() {
     for (family, base) in MADE_BY_PEFT {
         let (adapter, case) =
-            (PeftAdapter::read(&fixture(&format!("peft/{family}"))).unwrap(), format!("peft/{family}"));
+            (PeftAdapter::read(fixture(&format!("peft/{family}"))).unwrap(), format!("peft/{family}"));
         let case = Case::read(&fixture(&format!("{case}.safetensors")));
         for how in [How::Attached, How::Merged] {
             let (logits, _) = logits_with(family, &fixture(base), &case, how, |_| Some(adapter.clone()));
@@ -119,7 +119,7 @@ fn a_merged_folder_is_the_model_with_its_adapter() {
     assert!(difference(&logits, &case.logits) < SAME);
     // For the same model, PEFT needs the head's names.
     done(folder.path(), &[&args[..], &["peft", "--out", "renamed"]].concat());
-    let renamed = PeftAdapter::read(&folder.path().join("renamed")).unwrap();
+    let renamed = PeftAdapter::read(folder.path().join("renamed")).unwrap();
     assert!(renamed.layers.iter().all(|layer| layer.module.starts_with("bert.encoder.layer.")));
     assert_eq!(renamed.base_model.as_deref(), base.to_str());
 }
@@ -131,7 +131,7 @@ fn a_set_is_exported_as_of_any_task() {
     let sum = |task: &[&str]| {
         let out = format!("out{}", task.len() + task.iter().map(|t| t.len()).sum::<usize>());
         done(folder.path(), &[&["export", "run", "--format", "peft", "--out", &out], task].concat());
-        PeftAdapter::read(&folder.path().join(out)).unwrap()
+        PeftAdapter::read(folder.path().join(out)).unwrap()
     };
     for (task, parts) in [
         (&["--task", "movie"][..], vec![&movie]),
@@ -184,7 +184,7 @@ fn a_set_is_exported_as_of_any_task() {
 fn adapters_are_merged_with_weights_and_smoothed() {
     let folder = tempfile::tempdir().unwrap();
     let [movie, bank, _] = write_set(folder.path());
-    let read = |out: &str| PeftAdapter::read(&folder.path().join(out)).unwrap();
+    let read = |out: &str| PeftAdapter::read(folder.path().join(out)).unwrap();
     let said = done(folder.path(), &["merge", "run/01-movie", "run/02-bank", "--weights", "-1,0.5", "--out", "one"]);
     assert!(said.contains("one/adapter_config.json: 2 layer(s), rank 3"), "{said}");
     let due = delta(&movie, Q0) * Scale(-1.0f32) + delta(&bank, Q0) * Scale(0.5f32);

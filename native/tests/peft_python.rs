@@ -174,7 +174,7 @@ fn what_peft_makes_now_is_read_as_it_means_it() {
 fn planted_faults_do_not_pass() {
     let (root, mut jobs) = (tempfile::tempdir().unwrap(), Jobs::default());
     let (base, case) = (fixture("bert"), fixture("peft/bert.safetensors"));
-    let good = PeftAdapter::read(&fixture("peft/bert")).unwrap();
+    let good = PeftAdapter::read(fixture("peft/bert")).unwrap();
     let mut larger = good.clone();
     larger.layers[3].lora.scale *= 1.05;
     // A prefix that the model doesn't have, in one layer.

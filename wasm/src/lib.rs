@@ -1,4 +1,2 @@
-//! The browser front: a thin wasm-bindgen API over `eblora-core` (and `eblora-gpu` once it exists).
-//!
-//! Nothing is here yet: this release runs natively. The crate holds the name and the place in the workspace.
-#![no_std]
+//! The browser front: a thin wasm-bindgen API over the library `eblora`. On any other machine the crate is empty.
+#![cfg(target_arch = "wasm32")]

@@ -14,13 +14,16 @@
 //!
 //! Papers mean either form of FWT by that name, so both are offered and neither is called plain "FWT".
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{MetricError, finite, mean};
 
-/// Scores of T tasks, in per cent, one row per task learnt; each row holds the score on *all* T tasks.
+/// Scores of T tasks, in per cent, one row per task learnt; each row holds the score on *all* T tasks. Where tasks came in
+/// later ([`with_columns`](AccuracyMatrix::with_columns)), the scores on them that nobody measured are absent.
 ///
-/// While fewer than T rows are there, the metrics are those of the sequence that ended with the last row.
+/// While fewer than T rows are there, the metrics are those of the sequence that ended with the last row. A metric that
+/// would have to read an absent score is `None`.
 ///
 /// ```
 /// use eblora_core::metrics::AccuracyMatrix;
@@ -35,14 +38,14 @@ use super::{MetricError, finite, mean};
 /// assert_eq!(a.fwt_mtil(), Some(25.0));
 /// assert_eq!(a.fwt_cells(), Some(25.0));
 /// assert_eq!((a.tasks(), a.rows().len(), a.get(1, 0)), (2, 2, Some(84.0)));
-/// assert_eq!((a.zero_shot(), a.individual()), (Some(&[30.0, 20.0][..]), None));
+/// assert_eq!((a.zero_shot(), a.individual()), (Some(&[Some(30.0), Some(20.0)][..]), None));
 /// # Ok::<(), eblora_core::metrics::MetricError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccuracyMatrix {
     tasks: usize,
-    rows: Vec<Vec<f64>>,
-    zero_shot: Option<Vec<f64>>,
+    rows: Vec<Vec<Option<f64>>>,
+    zero_shot: Option<Vec<Option<f64>>>,
     individual: Option<Vec<f64>>,
 }
 
@@ -78,7 +81,20 @@ impl AccuracyMatrix {
             return Err(MetricError::Complete { tasks: self.tasks });
         }
         let row = self.row_of("accuracy row", row)?;
-        self.rows.push(row);
+        self.rows.push(row.into_iter().map(Some).collect());
+        Ok(())
+    }
+
+    /// The same for a row in which scores may be absent.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_known(&mut self, row: &[Option<f64>]) -> Result<(), MetricError> {
+        let known: Vec<f64> = row.iter().map(|score| score.unwrap_or(0.0)).collect();
+        self.push(&known)?;
+        if let Some(last) = self.rows.last_mut() {
+            last.copy_from_slice(row);
+        }
         Ok(())
     }
 
@@ -87,8 +103,66 @@ impl AccuracyMatrix {
     /// # Errors
     /// `Length` or `NotFinite` for a bad row.
     pub fn set_zero_shot(&mut self, row: &[f64]) -> Result<(), MetricError> {
-        self.zero_shot = Some(self.row_of("zero-shot row", row)?);
+        self.zero_shot = Some(self.row_of("zero-shot row", row)?.into_iter().map(Some).collect());
         Ok(())
+    }
+
+    /// The same for a row in which scores may be absent.
+    ///
+    /// # Errors
+    /// As [`set_zero_shot`](Self::set_zero_shot).
+    pub fn set_known_zero_shot(&mut self, row: &[Option<f64>]) -> Result<(), MetricError> {
+        let known: Vec<f64> = row.iter().map(|score| score.unwrap_or(0.0)).collect();
+        self.set_zero_shot(&known)?;
+        self.zero_shot = Some(row.to_vec());
+        Ok(())
+    }
+
+    /// The tasks on which the model before any training was not measured.
+    pub fn missing_zero_shot(&self) -> Vec<usize> {
+        let known = |task: usize| self.zero_shot.as_ref().is_some_and(|row| row[task].is_some());
+        (0..self.tasks).filter(|&task| !known(task)).collect()
+    }
+
+    /// Sets the scores on [`missing_zero_shot`](Self::missing_zero_shot).
+    ///
+    /// # Errors
+    /// When it is not one for each, or not finite.
+    pub fn complete_zero_shot(&mut self, scores: &[f64]) -> Result<(), MetricError> {
+        const WHAT: &str = "zero-shot row";
+        let missing = self.missing_zero_shot();
+        if missing.len() != scores.len() {
+            return Err(MetricError::Length { what: WHAT, expected: missing.len(), got: scores.len() });
+        }
+        finite(WHAT, scores)?;
+        let row = self.zero_shot.get_or_insert_with(|| vec![None; self.tasks]);
+        missing.iter().zip(scores).for_each(|(&task, &score)| row[task] = Some(score));
+        Ok(())
+    }
+
+    /// The matrix for other tasks: column j is column `columns[j]` of this one, or of a task that was not measured yet.
+    ///
+    /// ```
+    /// use eblora_core::metrics::AccuracyMatrix;
+    /// let mut one = AccuracyMatrix::new(1);
+    /// one.push(&[90.0])?;
+    /// let mut two = one.with_columns(&[Some(0), None]);
+    /// two.push(&[80.0, 70.0])?;
+    /// assert_eq!((two.get(0, 0), two.get(0, 1), two.get(1, 1)), (Some(90.0), None, Some(70.0)));
+    /// assert_eq!((two.bwt(), two.fwt_cells()), (Some(-10.0), None));
+    /// # Ok::<(), eblora_core::metrics::MetricError>(())
+    /// ```
+    pub fn with_columns(&self, columns: &[Option<usize>]) -> Self {
+        let row = |row: &Vec<Option<f64>>| -> Vec<Option<f64>> {
+            columns.iter().map(|column| row.get((*column)?).copied().flatten()).collect()
+        };
+        let individual = self.individual.as_ref();
+        Self {
+            tasks: columns.len(),
+            rows: self.rows.iter().map(row).collect(),
+            zero_shot: self.zero_shot.as_ref().map(row),
+            individual: individual.and_then(|all| columns.iter().map(|&c| all.get(c?).copied()).collect()),
+        }
     }
 
     /// Sets the scores of one model per task, each trained on its task alone.
@@ -106,17 +180,22 @@ impl AccuracyMatrix {
     }
 
     /// The rows so far; row i holds the scores after task i (from 0).
-    pub fn rows(&self) -> &[Vec<f64>] {
+    pub fn rows(&self) -> &[Vec<Option<f64>>] {
         &self.rows
     }
 
-    /// The score on task `j` after task `i` (both from 0), if that row is there.
+    /// All scores, where none is absent.
+    pub fn complete_rows(&self) -> Option<Vec<Vec<f64>>> {
+        self.rows.iter().map(|row| row.iter().copied().collect()).collect()
+    }
+
+    /// The score on task `j` after task `i` (both from 0), if it is there.
     pub fn get(&self, i: usize, j: usize) -> Option<f64> {
-        self.rows.get(i)?.get(j).copied()
+        self.rows.get(i)?.get(j).copied().flatten()
     }
 
     /// The zero-shot row, if set.
-    pub fn zero_shot(&self) -> Option<&[f64]> {
+    pub fn zero_shot(&self) -> Option<&[Option<f64>]> {
         self.zero_shot.as_deref()
     }
 
@@ -127,37 +206,37 @@ impl AccuracyMatrix {
 
     /// MFT, the mean score just after learning: `mean_j a[j][j]`. `None` before the first row.
     pub fn mft(&self) -> Option<f64> {
-        mean(self.rows.iter().enumerate().map(|(j, row)| row[j]))
+        mean_of_known(self.rows.iter().enumerate().map(|(j, row)| row[j]))
     }
 
     /// MFN, the mean score at the end: `mean_{j≤t} a[t][j]`. `None` before the first row.
     pub fn mfn(&self) -> Option<f64> {
         let last = self.rows.last()?;
-        mean(last[..self.rows.len()].iter().copied())
+        mean_of_known(last[..self.rows.len()].iter().copied())
     }
 
     /// MAA, the mean over the stages of the mean over the tasks learnt so far. `None` before the first row.
     pub fn maa(&self) -> Option<f64> {
-        mean(self.rows.iter().enumerate().filter_map(|(i, row)| mean(row[..=i].iter().copied())))
+        mean_of_known(self.rows.iter().enumerate().map(|(i, row)| mean_of_known(row[..=i].iter().copied())))
     }
 
     /// BWT, backward transfer: `mean_{j<t} (a[t][j] − a[j][j])`; negative is forgetting. `None` with fewer than 2 rows.
     pub fn bwt(&self) -> Option<f64> {
         let last = self.rows.last()?;
-        mean((0..self.rows.len() - 1).map(|j| last[j] - self.rows[j][j]))
+        mean_of_known((0..self.rows.len() - 1).map(|j| Some(last[j]? - self.rows[j][j]?)))
     }
 
     /// Forward transfer as MTIL has it: for each task from the second on, the mean score before it was learnt; then
     /// the mean over those tasks. `None` with fewer than 2 rows.
     pub fn fwt_mtil(&self) -> Option<f64> {
-        mean((1..self.rows.len()).filter_map(|j| mean(self.rows[..j].iter().map(|row| row[j]))))
+        mean_of_known((1..self.rows.len()).map(|j| mean_of_known(self.rows[..j].iter().map(|row| row[j]))))
     }
 
     /// Forward transfer as the plain mean of the strict upper triangle: later columns weigh more than in
     /// [`fwt_mtil`](Self::fwt_mtil). `None` with fewer than 2 rows.
     pub fn fwt_cells(&self) -> Option<f64> {
         let t = self.rows.len();
-        mean(self.rows.iter().enumerate().flat_map(|(i, row)| row[i + 1..t].iter().copied()))
+        mean_of_known(self.rows.iter().enumerate().flat_map(|(i, row)| row[i + 1..t].iter().copied()))
     }
 
     /// NAI of the model as it is after the last row.
@@ -166,7 +245,8 @@ impl AccuracyMatrix {
     /// [`MetricError::MissingRow`] without an accuracy, zero-shot or individual row; `NoHeadroom` where those two
     /// are equal.
     pub fn nai(&self) -> Result<Nai, MetricError> {
-        self.nai_of(self.rows.last().ok_or(MetricError::MissingRow { row: "accuracy" })?)
+        let last = self.rows.last().and_then(|row| row.iter().copied().collect::<Option<Vec<_>>>());
+        self.nai_of(&last.ok_or(MetricError::MissingRow { row: "accuracy" })?)
     }
 
     /// NAI of a model with the scores `merged` (one per task, per cent), such as a merge of the individual models:
@@ -188,7 +268,8 @@ impl AccuracyMatrix {
     /// As [`nai`](Self::nai), and `Length` or `NotFinite` for a bad row.
     pub fn nai_of(&self, merged: &[f64]) -> Result<Nai, MetricError> {
         let merged = self.row_of("merged row", merged)?;
-        let zero = self.zero_shot().ok_or(MetricError::MissingRow { row: "zero-shot" })?;
+        let zero = self.zero_shot().and_then(|row| row.iter().copied().collect::<Option<Vec<_>>>());
+        let zero = zero.ok_or(MetricError::MissingRow { row: "zero-shot" })?;
         let individual = self.individual().ok_or(MetricError::MissingRow { row: "individual" })?;
         let mut per_task = Vec::with_capacity(self.tasks);
         for task in 0..self.tasks {
@@ -201,6 +282,11 @@ impl AccuracyMatrix {
         let mean = mean(per_task.iter().copied()).ok_or(MetricError::MissingRow { row: "merged" })?;
         Ok(Nai { per_task, mean })
     }
+}
+
+/// The mean, if there is any value and none is absent.
+fn mean_of_known(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    mean(values.collect::<Option<Vec<f64>>>()?.into_iter())
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 //! What a run tells while it goes on.
 
+use alloc::boxed::Box;
+use core::future::Future;
+use core::pin::Pin;
+
+use super::SpectrumPoint;
+
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress<'a> {
@@ -40,6 +46,15 @@ pub enum Progress<'a> {
         /// Training loss of the last of them.
         loss: f64,
     },
+    /// Spectra were recorded.
+    Spectra {
+        /// 0-based task.
+        task: usize,
+        /// Steps taken.
+        step: usize,
+        /// Of each layer with an adapter.
+        spectra: &'a [SpectrumPoint],
+    },
     /// A task was learnt and everything measured: a row of the accuracy matrix.
     Learnt {
         /// 0-based task.
@@ -51,10 +66,29 @@ pub enum Progress<'a> {
     Warning(&'a str),
 }
 
+/// What a run may wait for.
+pub type Pause<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Where a run offers to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// After a step of a task.
+    Step,
+    /// After a batch of a gradient pass or of a measurement.
+    Batch,
+}
+
 /// Is told of a run's progress.
 pub trait Observer {
     /// Called in the course of a run.
     fn progress(&mut self, progress: Progress<'_>);
+
+    /// Called after every step and every batch: the run waits for what is returned. So a thread that has an event loop can
+    /// give it its turn, and a run can be held for a while. Nothing is waited for by default.
+    fn pause(&mut self, moment: Moment) -> Option<Pause<'_>> {
+        let _ = moment;
+        None
+    }
 }
 
 /// Ignores all progress.

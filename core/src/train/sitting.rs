@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Checkpoints, Observer, Progress, RunState, TrainError};
+use super::{Checkpoints, Moment, Observer, Progress, RunState, TrainError};
 use crate::Real;
 use crate::backend::Backend;
 use crate::method::Method;
@@ -39,6 +39,16 @@ impl<T: Real> Sitting<'_, T> {
         self.checkpoints.as_mut().is_some_and(|checkpoints| checkpoints.stop())
     }
 
+    /// Whether the state is asked for.
+    pub fn wanted(&mut self) -> bool {
+        self.checkpoints.as_mut().is_some_and(|checkpoints| checkpoints.wants())
+    }
+
+    /// Waits as long as the observer says.
+    pub async fn pause(&mut self, moment: Moment) {
+        pause(self.observer, moment).await;
+    }
+
     /// Hands the state out, with what the method remembers now.
     pub fn save<B: Backend<Scalar = T>>(&mut self, method: &dyn Method<B>) -> Result<(), TrainError> {
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
@@ -60,5 +70,12 @@ impl<T: Real> Sitting<'_, T> {
             self.observer.progress(Progress::Warning(&warning));
             self.state.record.warnings.push(warning);
         }
+    }
+}
+
+/// Waits as long as an observer says.
+pub async fn pause(observer: &mut dyn Observer, moment: Moment) {
+    if let Some(pause) = observer.pause(moment) {
+        pause.await;
     }
 }

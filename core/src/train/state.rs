@@ -130,7 +130,7 @@ impl<T: Real> RunState<T> {
 }
 
 /// What differs, by name; a fact that only one side has is `none` on the other.
-fn differences(saved: &[Fact], now: &[Fact]) -> Vec<Difference> {
+pub(super) fn differences(saved: &[Fact], now: &[Fact]) -> Vec<Difference> {
     let find = |facts: &[Fact], name: &str| facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.clone());
     let names = now.iter().chain(saved.iter().filter(|fact| find(now, &fact.name).is_none())).map(|fact| &fact.name);
     let pairs = names.map(|name| Difference { name: name.clone(), saved: find(saved, name), now: find(now, name) });
@@ -210,6 +210,12 @@ pub trait Checkpoints<T> {
     /// Whether the run should stop: it then saves its state and ends as [`Outcome::Stopped`]. Asked after every step,
     /// between the batches of a gradient pass, and between tasks that are measured.
     fn stop(&mut self) -> bool {
+        false
+    }
+
+    /// Whether the state is wanted now: it is then saved, and the run goes on. Asked after every step but a task's last,
+    /// whose state is saved in any case.
+    fn wants(&mut self) -> bool {
         false
     }
 }

@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 use super::audit::{audit, is_snapshot};
 use super::batches::{BatchOrder, evenly_spaced, labels_hash};
 use super::gradient::GradientPass;
-use super::sitting::{Ended, Sitting};
+use super::retask::{NUMBER, measured_fact, task_fact};
+use super::sitting::{Ended, Sitting, pause};
 use super::{
-    Checkpoints, Fact, GradientOrigin, LearntTask, MemoryPoint, Observer, Outcome, Progress, RunRecord, RunState,
-    StateError, Task, TaskState, TrainConfig, TrainError, parts,
+    Checkpoints, Fact, GradientOrigin, LearntTask, MemoryPoint, Moment, Observer, Outcome, Progress, RunRecord,
+    RunState, Silent, StateError, Task, TaskState, TrainConfig, TrainError, parts,
 };
 use crate::Real;
 use crate::adapter::{Adapters, HostAdapters};
@@ -136,18 +137,18 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     }
 
     /// What decides this run's numbers.
-    fn facts(&self, method: &dyn Method<B>, tasks: &[Task<'_, M::Samples>]) -> Vec<Fact> {
+    pub(super) fn facts(&self, method: &dyn Method<B>, tasks: &[Task<'_, M::Samples>]) -> Vec<Fact> {
         let mut facts = Vec::from([Fact::new("method", method.name())]);
         facts.extend(method.settings().into_iter().map(|(name, value)| Fact::new(name, value)));
         facts.extend(self.config.facts());
         facts.push(Fact::new("precision", B::Scalar::NAME));
-        facts.push(Fact::new("number of tasks", tasks.len()));
+        facts.push(Fact::new(NUMBER, tasks.len()));
         for (i, task) in tasks.iter().enumerate() {
             let [train, test] = [task.train, task.test].map(|samples| (samples.len(), labels_hash(samples)));
             let samples = format!("{}, {} samples (labels {:08x})", task.name, train.0, train.1);
-            facts.push(Fact::new(format!("task {}", i + 1), samples));
+            facts.push(Fact::new(task_fact(i), samples));
             let samples = format!("{} samples (labels {:08x})", test.0, test.1);
-            facts.push(Fact::new(format!("what task {} is measured on", i + 1), samples));
+            facts.push(Fact::new(measured_fact(i), samples));
         }
         let blocks = self.model.blocks();
         for site in self.model.sites() {
@@ -174,22 +175,30 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             }
         }
         self.fresh = false;
+        // Before anything is merged.
+        let all: Vec<usize> = (0..tasks.len()).collect();
+        let missing = sitting.state.record.accuracy.missing_zero_shot();
+        let zero_shot = match missing.is_empty() {
+            true => Some(Vec::new()),
+            false => self.evaluate(tasks, &missing, None, None, sitting).await?,
+        };
+        match zero_shot {
+            Some(scores) => sitting.state.record.accuracy.complete_zero_shot(&scores)?,
+            None => {
+                self.replay(method, sitting)?; // what the method remembers is to be saved
+                return sitting.stopped(method);
+            }
+        }
         let mut kept = self.replay(method, sitting)?;
         if let (Some(adapters), Some(task)) = (&kept, tasks.get(sitting.state.learnt.len().wrapping_sub(1))) {
             // The next thing may be to measure with them.
             let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
             self.model.attach(self.backend, &mut self.work, adapters).map_err(unfit)?;
         }
-        if sitting.state.record.accuracy.zero_shot().is_none() {
-            match self.evaluate(tasks, None, None, sitting).await? {
-                Some(row) => sitting.state.record.accuracy.set_zero_shot(&row)?,
-                None => return sitting.stopped(method),
-            }
-        }
         loop {
             let (learnt, measured) = (sitting.state.learnt.len(), sitting.state.record.accuracy.rows().len());
             if measured < learnt {
-                let Some(row) = self.evaluate(tasks, kept.as_ref(), Some(measured), sitting).await? else {
+                let Some(row) = self.evaluate(tasks, &all, kept.as_ref(), Some(measured), sitting).await? else {
                     return sitting.stopped(method);
                 };
                 sitting.observer.progress(Progress::Learnt { task: measured, accuracy: &row });
@@ -305,11 +314,18 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             }
             let snapshot = is_snapshot(done, config.steps, config.snapshots);
             if snapshot || (config.audit_every > 0 && done % config.audit_every == 0) {
-                audit(b, method, &adapters, &mut sitting.state.record, snapshot.then_some((index, done))).await?;
+                let record = &mut sitting.state.record;
+                let before = record.spectra.len();
+                audit(b, method, &adapters, record, snapshot.then_some((index, done))).await?;
+                if snapshot {
+                    let spectra = &record.spectra[before..];
+                    sitting.observer.progress(Progress::Spectra { task: index, step: done, spectra });
+                }
             }
             if done < config.steps {
                 let stop = sitting.stop();
-                if stop || (sitting.saves() && config.checkpoint_every > 0 && done % config.checkpoint_every == 0) {
+                let asked = stop || sitting.wanted();
+                if asked || (sitting.saves() && config.checkpoint_every > 0 && done % config.checkpoint_every == 0) {
                     sitting.state.current = Some(TaskState {
                         step: done,
                         losses: b.read(&losses).await?[..done].iter().map(|l| l.f64()).collect(),
@@ -323,6 +339,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                     sitting.state.current = None;
                 }
             }
+            sitting.pause(Moment::Step).await;
         }
         let losses = b.read(&losses).await?;
         // The last step is always told, and last; what is still on its way would come after it.
@@ -371,25 +388,27 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             model.loss(b, &mut self.work, &mut loss, 0);
             pass.set_weight(batch.len() as f64 / sample.len() as f64);
             model.backward(b, &mut self.work, &mut Wanted::Weights(&mut pass));
+            sitting.pause(Moment::Batch).await;
         }
         Ok(Some(pass.finish(b).await?))
     }
 
-    /// Accuracies on all tasks; `None` when the run should stop.
+    /// Accuracies on these of the tasks; `None` when the run should stop.
     async fn evaluate(
         &mut self,
         tasks: &[Task<'_, M::Samples>],
+        wanted: &[usize],
         adapters: Option<&Adapters<B>>,
         task: Option<usize>,
         sitting: &mut Sitting<'_, B::Scalar>,
     ) -> Result<Option<Vec<f64>>, TrainError> {
-        let mut row = Vec::with_capacity(tasks.len());
-        for (done, measured) in tasks.iter().enumerate() {
+        let mut row = Vec::with_capacity(wanted.len());
+        for (done, measured) in wanted.iter().map(|&wanted| &tasks[wanted]).enumerate() {
             if sitting.stop() {
                 return Ok(None);
             }
-            sitting.observer.progress(Progress::Evaluating { task, done, total: tasks.len() });
-            let accuracy = self.accuracy(measured.test, adapters).await;
+            sitting.observer.progress(Progress::Evaluating { task, done, total: wanted.len() });
+            let accuracy = self.measure(measured.test, adapters, sitting.observer).await;
             row.push(accuracy.map_err(|source| TrainError::Model { task: measured.name.to_string(), source })?);
         }
         Ok(Some(row))
@@ -400,11 +419,25 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     /// # Errors
     /// When the samples don't fit the model, or the device fails.
     pub async fn accuracy(&mut self, samples: &M::Samples, adapters: Option<&Adapters<B>>) -> Result<f64, ModelError> {
+        self.measure(samples, adapters, &mut Silent).await
+    }
+
+    /// [`Trainer::accuracy`] with an observer that may make it wait between batches.
+    ///
+    /// # Errors
+    /// As [`Trainer::accuracy`].
+    pub async fn measure(
+        &mut self,
+        samples: &M::Samples,
+        adapters: Option<&Adapters<B>>,
+        observer: &mut dyn Observer,
+    ) -> Result<f64, ModelError> {
         let b = self.backend;
         let indices: Vec<usize> = (0..samples.len()).collect();
         let mut right = 0_usize;
         for batch in indices.chunks(self.config.batch.max(1)) {
             right += self.model.count_right(b, &mut self.work, adapters, samples, batch).await?;
+            pause(observer, Moment::Batch).await;
         }
         Ok(100.0 * right as f64 / samples.len().max(1) as f64)
     }

@@ -2,8 +2,8 @@
 
 use eblora_core::backend::{AttentionShape, Backend, RopeShape, View, ViewMut};
 
-use crate::compare::assert_close;
-use crate::{Pair, normal, read, upload, with_device, with_each_variant};
+use super::compare::assert_close;
+use super::{Pair, normal, read, upload, with_device, with_each_variant};
 
 async fn attention<B: Backend>(b: &B, shape: AttentionShape, dh: usize, lengths: Option<&[u32]>) -> Vec<Vec<f64>> {
     let AttentionShape { batch, tokens, keys, heads, kv_heads, .. } = shape;
@@ -40,21 +40,19 @@ async fn check(pair: &Pair, shape: AttentionShape, dh: usize, lengths: Option<&[
     }
 }
 
-#[test]
-fn attention_and_its_gradients() {
+async fn attention_and_its_gradients() {
     let all = async |pair: &Pair| {
         for (batch, tokens, heads, dh) in [(1, 1, 1, 1), (5, 17, 3, 8), (2, 65, 2, 32), (1, 130, 1, 64), (3, 3, 4, 17)]
         {
             check(pair, AttentionShape::full(batch, tokens, heads), dh, None).await;
         }
     };
-    with_each_variant(None, all);
+    with_each_variant(None, all).await;
     // Sequences in different shards, and heads' probabilities too.
-    with_device(Some(80 * 1024), all);
+    with_device(Some(80 * 1024), all).await;
 }
 
-#[test]
-fn causal_grouped_and_padded_attention() {
+async fn causal_grouped_and_padded_attention() {
     let all = async |pair: &Pair| {
         for (tokens, keys, heads, kv_heads, dh) in
             [(1, 1, 2, 1, 4), (17, 17, 6, 2, 8), (3, 20, 4, 4, 16), (1, 65, 9, 3, 5)]
@@ -65,8 +63,8 @@ fn causal_grouped_and_padded_attention() {
             check(pair, shape, dh, Some(&[0, keys as u32 + 7, 1])).await;
         }
     };
-    with_each_variant(None, all);
-    with_device(Some(16 * 1024), all);
+    with_each_variant(None, all).await;
+    with_device(Some(16 * 1024), all).await;
 }
 
 async fn turned<B: Backend>(b: &B, n: usize, dh: usize, shape: RopeShape) -> Vec<f64> {
@@ -82,8 +80,7 @@ async fn turned<B: Backend>(b: &B, n: usize, dh: usize, shape: RopeShape) -> Vec
     read(b, &x).await
 }
 
-#[test]
-fn rotary_positions_turn_and_turn_back() {
+async fn rotary_positions_turn_and_turn_back() {
     let all = async |pair: &Pair| {
         for (n, heads, dh, tokens, start) in [(1, 1, 2, 1, 0), (34, 3, 8, 17, 5), (130, 2, 64, 26, 14)] {
             for inverse in [false, true] {
@@ -93,6 +90,8 @@ fn rotary_positions_turn_and_turn_back() {
             }
         }
     };
-    with_each_variant(None, all);
-    with_device(Some(16 * 1024), all);
+    with_each_variant(None, all).await;
+    with_device(Some(16 * 1024), all).await;
 }
+
+device_tests!(attention_and_its_gradients, causal_grouped_and_padded_attention, rotary_positions_turn_and_turn_back,);

@@ -5,8 +5,8 @@ use eblora_core::faer::Mat;
 use eblora_core::linalg::random_orthonormal;
 use eblora_core::random::Random;
 
-use crate::compare::assert_close;
-use crate::{Pair, read, upload, with_device};
+use super::compare::assert_close;
+use super::{Pair, read, upload, with_device};
 
 const RANKS: [usize; 10] = [1, 2, 3, 7, 8, 16, 31, 32, 63, 64];
 
@@ -58,29 +58,28 @@ async fn check(pair: &Pair, r: usize) {
     }
 }
 
-#[test]
-fn residual_and_orthogonality_for_every_spectrum() {
+async fn residual_and_orthogonality_for_every_spectrum() {
     with_device(None, async |pair| {
         for r in RANKS {
             check(pair, r).await;
         }
-    });
-    with_device(Some(4096), async |pair| check(pair, 16).await);
+    })
+    .await;
+    with_device(Some(4096), async |pair| check(pair, 16).await).await;
 }
 
-#[test]
-fn matrices_beyond_workgroup_memory() {
+async fn matrices_beyond_workgroup_memory() {
     with_device(None, async |pair| {
         for r in [65, 90] {
             check(pair, r).await;
         }
-    });
+    })
+    .await;
     // A matrix a shard, and the memory that it is worked on in.
-    with_device(Some(2 * 4 * 70 * 70), async |pair| check(pair, 70).await);
+    with_device(Some(2 * 4 * 70 * 70), async |pair| check(pair, 70).await).await;
 }
 
-#[test]
-fn what_has_no_eigenvalues_is_named() {
+async fn what_has_no_eigenvalues_is_named() {
     with_device(None, async |pair| {
         let mut a = matrix(4, 1, SPECTRA[0].1).repeat(3);
         a[16 + 4] = f32::NAN;
@@ -93,5 +92,12 @@ fn what_has_no_eigenvalues_is_named() {
             (pair.gpu.zeros([1, 1025, 1]).unwrap(), pair.gpu.zeros([1, 1025, 1025]).unwrap());
         let error = pair.gpu.symmetric_eigen(&mut values, &mut vectors, &large).unwrap_err();
         assert!(error.to_string().contains("1025×1025"), "{error}");
-    });
+    })
+    .await;
 }
+
+device_tests!(
+    residual_and_orthogonality_for_every_spectrum,
+    matrices_beyond_workgroup_memory,
+    what_has_no_eigenvalues_is_named,
+);

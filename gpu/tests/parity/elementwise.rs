@@ -2,8 +2,8 @@
 
 use eblora_core::backend::{AdamWStep, Backend, BackendError, View, ViewMut};
 
-use crate::compare::assert_close;
-use crate::{Pair, normal, read, upload, with_device};
+use super::compare::assert_close;
+use super::{Pair, normal, read, upload, with_device};
 
 async fn plain<B: Backend>(b: &B, count: usize, n: usize, d: usize) -> Vec<Vec<f64>> {
     let len = count * n * d;
@@ -25,8 +25,7 @@ async fn plain<B: Backend>(b: &B, count: usize, n: usize, d: usize) -> Vec<Vec<f
     out
 }
 
-#[test]
-fn copies_sums_and_dots() {
+async fn copies_sums_and_dots() {
     let check = async |pair: &Pair| {
         for (count, n, d) in [(1, 1, 1), (5, 17, 3), (1, 65, 130), (2, 300, 64)] {
             let (got, want) = (plain(&pair.gpu, count, n, d).await, plain(&pair.cpu, count, n, d).await);
@@ -38,8 +37,8 @@ fn copies_sums_and_dots() {
             }
         }
     };
-    with_device(None, check);
-    with_device(Some(16 * 1024), check);
+    with_device(None, check).await;
+    with_device(Some(16 * 1024), check).await;
 }
 
 async fn adamw<B: Backend>(b: &B, shape: [usize; 3]) -> Vec<Vec<f64>> {
@@ -56,8 +55,7 @@ async fn adamw<B: Backend>(b: &B, shape: [usize; 3]) -> Vec<Vec<f64>> {
     vec![read(b, &grad).await, read(b, &m).await, read(b, &v).await]
 }
 
-#[test]
-fn five_steps_of_adamw() {
+async fn five_steps_of_adamw() {
     let check = async |pair: &Pair| {
         for shape in [[1, 1, 1], [3, 17, 5], [2, 130, 64]] {
             let (got, want) = (adamw(&pair.gpu, shape).await, adamw(&pair.cpu, shape).await);
@@ -66,12 +64,11 @@ fn five_steps_of_adamw() {
             }
         }
     };
-    with_device(None, check);
-    with_device(Some(16 * 1024), check);
+    with_device(None, check).await;
+    with_device(Some(16 * 1024), check).await;
 }
 
-#[test]
-fn a_value_that_is_not_finite_is_named_and_freezes_the_optimiser() {
+async fn a_value_that_is_not_finite_is_named_and_freezes_the_optimiser() {
     with_device(Some(1024), async |pair| {
         let gpu = &pair.gpu;
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -92,5 +89,8 @@ fn a_value_that_is_not_finite_is_named_and_freezes_the_optimiser() {
         let fine = upload(gpu, [1, 2, 1], &[f32::MAX, f32::MIN_POSITIVE]);
         gpu.guard_finite(&fine).unwrap();
         assert_eq!(gpu.read(&fine).await.unwrap(), [f32::MAX, f32::MIN_POSITIVE]);
-    });
+    })
+    .await;
 }
+
+device_tests!(copies_sums_and_dots, five_steps_of_adamw, a_value_that_is_not_finite_is_named_and_freezes_the_optimiser,);

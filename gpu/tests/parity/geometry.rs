@@ -8,8 +8,8 @@ use eblora_core::random::Random;
 use eblora_core::{Real, faer};
 use faer::Mat;
 
-use crate::compare::assert_close;
-use crate::{normal, read, upload, with_device};
+use super::compare::assert_close;
+use super::{normal, read, upload, with_device};
 
 /// `max |XᵀX − I|` of an n×r matrix, row-major.
 fn orthonormality(x: &[f64], n: usize, r: usize) -> f64 {
@@ -41,8 +41,7 @@ async fn retracted<B: Backend>(b: &B, kind: Retraction, shape: [usize; 3], y: &[
 
 const RANKS: [usize; 10] = [1, 2, 3, 7, 8, 16, 31, 32, 63, 64];
 
-#[test]
-fn whitening_returns_to_the_manifold_at_the_nearest_point() {
+async fn whitening_returns_to_the_manifold_at_the_nearest_point() {
     with_device(None, async |pair| {
         for r in RANKS {
             for (n, kappa) in [(r, 1.5_f64), (r + 1, 3.0), (130, 1.0), (200, 1.2), (257, 30.0), (100, 1e3)] {
@@ -63,11 +62,11 @@ fn whitening_returns_to_the_manifold_at_the_nearest_point() {
                 assert_close(&format!("κ = {kappa}, {n}x{r}"), &got, &want, 1.0, bound);
             }
         }
-    });
+    })
+    .await;
 }
 
-#[test]
-fn graded_clustered_and_large_spectra_are_retracted() {
+async fn graded_clustered_and_large_spectra_are_retracted() {
     with_device(None, async |pair| {
         for r in RANKS {
             let spectra: [(&str, &dyn Fn(usize) -> f64); 4] = [
@@ -83,11 +82,11 @@ fn graded_clustered_and_large_spectra_are_retracted() {
                 assert!(off < 3e-6, "{name}, rank {r}: {off:e}");
             }
         }
-    });
+    })
+    .await;
 }
 
-#[test]
-fn qr_keeps_the_flag_and_a_positive_diagonal() {
+async fn qr_keeps_the_flag_and_a_positive_diagonal() {
     with_device(None, async |pair| {
         for (n, r) in [(1, 1), (7, 7), (130, 2), (65, 16), (300, 64)] {
             let y = with_spectrum(n, r, 5, |j| 1.0 + 0.5 / (1 + j) as f64);
@@ -96,11 +95,11 @@ fn qr_keeps_the_flag_and_a_positive_diagonal() {
             assert!(orthonormality(&got, n, r) < 3e-6);
             assert_close(&format!("qr {n}x{r}"), &got, &want, 1.0, 3e-6);
         }
-    });
+    })
+    .await;
 }
 
-#[test]
-fn ranks_beyond_the_fast_path_are_retracted_by_products() {
+async fn ranks_beyond_the_fast_path_are_retracted_by_products() {
     with_device(None, async |pair| {
         for (n, r, kappa) in [(65, 65, 1.1), (200, 96, 1.0), (300, 130, 20.0)] {
             let y = with_spectrum(n, r, 6, |j| f64::powf(kappa, -(j as f64) / (r - 1) as f64));
@@ -109,11 +108,11 @@ fn ranks_beyond_the_fast_path_are_retracted_by_products() {
             assert!(orthonormality(&got, n, r) < 5e-6);
             assert_close(&format!("newton {n}x{r}"), &got, &want, 1.0, 2e-6 * (1.0 + kappa));
         }
-    });
+    })
+    .await;
 }
 
-#[test]
-fn points_that_cannot_be_retracted_are_named() {
+async fn points_that_cannot_be_retracted_are_named() {
     with_device(None, async |pair| {
         let gpu = &pair.gpu;
         for (bad, what) in [(0.0, "dependent"), (f32::NAN, "NaN")] {
@@ -129,7 +128,8 @@ fn points_that_cannot_be_retracted_are_named() {
         let mut wide = gpu.zeros([1, 2, 3]).unwrap();
         let mut scratch = gpu.scratch([1, 2, 3]).unwrap();
         assert!(gpu.retract(Retraction::Whitening, &mut wide, &mut scratch).is_err());
-    });
+    })
+    .await;
 }
 
 fn subspace<T: Real>(dim: usize, k: usize, seed: u64) -> Subspace<T> {
@@ -151,8 +151,7 @@ async fn projected<B: Backend>(b: &B, map: TangentMap, [count, n, r]: [usize; 3]
     vec![read(b, &off).await, read(b, &tangent).await]
 }
 
-#[test]
-fn projections_of_stacks_with_different_memories() {
+async fn projections_of_stacks_with_different_memories() {
     with_device(None, async |pair| {
         // Empty, direct, complement and full memories in one stack.
         for (n, r, ks) in [
@@ -172,5 +171,15 @@ fn projections_of_stacks_with_different_memories() {
                 }
             }
         }
-    });
+    })
+    .await;
 }
+
+device_tests!(
+    whitening_returns_to_the_manifold_at_the_nearest_point,
+    graded_clustered_and_large_spectra_are_retracted,
+    qr_keeps_the_flag_and_a_positive_diagonal,
+    ranks_beyond_the_fast_path_are_retracted_by_products,
+    points_that_cannot_be_retracted_are_named,
+    projections_of_stacks_with_different_memories,
+);

@@ -2,8 +2,8 @@
 
 use eblora_core::backend::{Backend, Epilogue, Scale, View, ViewMut};
 
-use crate::compare::assert_close;
-use crate::{Pair, SIZES, normal, read, upload, with_device};
+use super::compare::assert_close;
+use super::{Pair, SIZES, normal, read, upload, with_device};
 
 /// A product and what goes with it.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,7 @@ async fn check(pair: &Pair, case: Case) {
     assert_close(&format!("{case:?}"), &got, &want, scale, bound);
 }
 
-#[test]
-fn every_size_and_orientation() {
+async fn every_size_and_orientation() {
     with_device(None, async |pair| {
         for (i, &m) in SIZES.iter().enumerate() {
             for (j, &n) in SIZES.iter().enumerate() {
@@ -52,11 +51,11 @@ fn every_size_and_orientation() {
                 check(pair, case).await;
             }
         }
-    });
+    })
+    .await;
 }
 
-#[test]
-fn tiles_and_one_beyond() {
+async fn tiles_and_one_beyond() {
     with_device(None, async |pair| {
         for stored in [[false, false], [false, true], [true, false], [true, true]] {
             // Large tiles need many workgroups; tall and flat ones a narrow side.
@@ -65,11 +64,11 @@ fn tiles_and_one_beyond() {
                 check(pair, Case { m, n, k, stored, bias: true, accumulate: true, scaled: false }).await;
             }
         }
-    });
+    })
+    .await;
 }
 
-#[test]
-fn shards_give_the_same_as_one_buffer() {
+async fn shards_give_the_same_as_one_buffer() {
     // 4 KiB a binding: every operand lies in several shards.
     with_device(Some(4096), async |pair| {
         for stored in [[false, false], [false, true], [true, false], [true, true]] {
@@ -78,7 +77,8 @@ fn shards_give_the_same_as_one_buffer() {
                 check(pair, case).await;
             }
         }
-    });
+    })
+    .await;
 }
 
 async fn through_views<B: Backend>(b: &B) -> Vec<f64> {
@@ -92,21 +92,29 @@ async fn through_views<B: Backend>(b: &B) -> Vec<f64> {
     read(b, &out).await
 }
 
-#[test]
-fn views_touch_their_own_places_only() {
+async fn views_touch_their_own_places_only() {
     with_device(None, async |pair| {
         let (got, want) = (through_views(&pair.gpu).await, through_views(&pair.cpu).await);
         assert_close("views", &got, &want, 5.0, 1e-6);
-    });
+    })
+    .await;
 }
 
-#[test]
-fn a_zero_factor_gives_zeros() {
+async fn a_zero_factor_gives_zeros() {
     with_device(None, async |pair| {
         let zero = pair.gpu.zeros([1, 65, 17]).unwrap();
         let b = upload(&pair.gpu, [1, 17, 3], &normal(1, 51));
         let mut out = upload(&pair.gpu, [1, 65, 3], &vec![f32::NAN; 195]);
         pair.gpu.matmul(ViewMut::all(&mut out), View::all(&zero), View::all(&b), Epilogue::default());
         assert_eq!(read(&pair.gpu, &out).await, [0.0; 195], "what was there before must not be read");
-    });
+    })
+    .await;
 }
+
+device_tests!(
+    every_size_and_orientation,
+    tiles_and_one_beyond,
+    shards_give_the_same_as_one_buffer,
+    views_touch_their_own_places_only,
+    a_zero_factor_gives_zeros,
+);

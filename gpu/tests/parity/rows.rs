@@ -2,8 +2,8 @@
 
 use eblora_core::backend::{Activation, Backend, IGNORED, View, ViewMut};
 
-use crate::compare::assert_close;
-use crate::{Pair, SIZES, normal, read, upload, with_device, with_each_variant};
+use super::compare::assert_close;
+use super::{Pair, SIZES, normal, read, upload, with_device, with_each_variant};
 
 const EPS: f64 = f32::EPSILON as f64;
 
@@ -28,16 +28,16 @@ async fn check_layer_norm(pair: &Pair, n: usize, d: usize) {
     }
 }
 
-#[test]
-fn layer_norm_and_its_gradient() {
+async fn layer_norm_and_its_gradient() {
     with_each_variant(None, async |pair| {
         for (i, &n) in SIZES.iter().enumerate() {
             for &d in &[SIZES[i], SIZES[(i + 3) % 7], 257] {
                 check_layer_norm(pair, n, d).await;
             }
         }
-    });
-    with_device(Some(1024), async |pair| check_layer_norm(pair, 130, 17).await);
+    })
+    .await;
+    with_device(Some(1024), async |pair| check_layer_norm(pair, 130, 17).await).await;
 }
 
 async fn gelu<B: Backend>(b: &B, kind: Activation, n: usize, d: usize) -> [Vec<f64>; 2] {
@@ -52,8 +52,7 @@ async fn gelu<B: Backend>(b: &B, kind: Activation, n: usize, d: usize) -> [Vec<f
     [read(b, &y).await, read(b, &dx).await]
 }
 
-#[test]
-fn activations() {
+async fn activations() {
     with_each_variant(None, async |pair| {
         for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
             for (n, d) in [(1, 1), (3, 65), (130, 17), (300, 300)] {
@@ -63,7 +62,8 @@ fn activations() {
                 assert_close(&format!("{kind:?}' {n}x{d}"), &got[1], &want[1], 30.0, 1e-6);
             }
         }
-    });
+    })
+    .await;
 }
 
 async fn pool<B: Backend>(b: &B, n: usize, tokens: usize, d: usize) -> [Vec<f64>; 2] {
@@ -86,8 +86,7 @@ async fn normalized<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
     [read(b, &y).await, read(b, &norms).await, read(b, &dx).await]
 }
 
-#[test]
-fn pooling_and_unit_rows() {
+async fn pooling_and_unit_rows() {
     let check = async |pair: &Pair| {
         for (n, tokens, d) in [(1, 1, 1), (3, 17, 65), (5, 50, 64), (130, 2, 3)] {
             let (got, want) = (pool(&pair.gpu, n, tokens, d).await, pool(&pair.cpu, n, tokens, d).await);
@@ -102,8 +101,8 @@ fn pooling_and_unit_rows() {
             }
         }
     };
-    with_each_variant(None, check);
-    with_device(Some(16 * 1024), check);
+    with_each_variant(None, check).await;
+    with_device(Some(16 * 1024), check).await;
 }
 
 async fn loss<B: Backend>(b: &B, n: usize, classes: usize) -> [Vec<f64>; 2] {
@@ -118,8 +117,7 @@ async fn loss<B: Backend>(b: &B, n: usize, classes: usize) -> [Vec<f64>; 2] {
     [read(b, &losses).await, read(b, &d).await]
 }
 
-#[test]
-fn cross_entropy() {
+async fn cross_entropy() {
     let check = async |pair: &Pair| {
         for (n, classes) in [(1, 1), (3, 17), (32, 20), (65, 130), (17, 1000)] {
             let (got, want) = (loss(&pair.gpu, n, classes).await, loss(&pair.cpu, n, classes).await);
@@ -127,8 +125,8 @@ fn cross_entropy() {
             assert_close(&format!("its gradient, {n}x{classes}"), &got[1], &want[1], 1.0 / n as f64, 1e-5);
         }
     };
-    with_each_variant(None, check);
-    with_device(Some(8192), check);
+    with_each_variant(None, check).await;
+    with_device(Some(8192), check).await;
 }
 
 async fn rms_norm<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
@@ -141,8 +139,7 @@ async fn rms_norm<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
     [read(b, &y).await, read(b, &stats).await, read(b, &dx).await]
 }
 
-#[test]
-fn rms_norm_and_its_gradient() {
+async fn rms_norm_and_its_gradient() {
     let check = async |pair: &Pair| {
         for (n, d) in [(1, 1), (3, 17), (65, 64), (130, 257)] {
             let (got, want) = (rms_norm(&pair.gpu, n, d).await, rms_norm(&pair.cpu, n, d).await);
@@ -153,8 +150,8 @@ fn rms_norm_and_its_gradient() {
             }
         }
     };
-    with_each_variant(None, check);
-    with_device(Some(4096), check);
+    with_each_variant(None, check).await;
+    with_device(Some(4096), check).await;
 }
 
 async fn swiglu<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
@@ -167,8 +164,7 @@ async fn swiglu<B: Backend>(b: &B, n: usize, d: usize) -> [Vec<f64>; 3] {
     [read(b, &y).await, read(b, &d_gate).await, read(b, &d_up).await]
 }
 
-#[test]
-fn gated_activation_and_its_gradients() {
+async fn gated_activation_and_its_gradients() {
     let check = async |pair: &Pair| {
         for (n, d) in [(1, 1), (3, 65), (130, 17)] {
             let (got, want) = (swiglu(&pair.gpu, n, d).await, swiglu(&pair.cpu, n, d).await);
@@ -177,8 +173,8 @@ fn gated_activation_and_its_gradients() {
             }
         }
     };
-    with_each_variant(None, check);
-    with_device(Some(4096), check);
+    with_each_variant(None, check).await;
+    with_device(Some(4096), check).await;
 }
 
 async fn pool_of_lengths<B: Backend>(b: &B, lengths: &[u32], tokens: usize, d: usize) -> [Vec<f64>; 2] {
@@ -193,8 +189,7 @@ async fn pool_of_lengths<B: Backend>(b: &B, lengths: &[u32], tokens: usize, d: u
     [read(b, &y).await, read(b, &dx).await]
 }
 
-#[test]
-fn pooling_of_padded_sequences() {
+async fn pooling_of_padded_sequences() {
     let check = async |pair: &Pair| {
         for (lengths, tokens, d) in [(&[1, 0, 17, 99][..], 17, 5), (&[3; 40], 4, 33)] {
             let got = pool_of_lengths(&pair.gpu, lengths, tokens, d).await;
@@ -203,8 +198,8 @@ fn pooling_of_padded_sequences() {
             assert_close("mean_pool_backward", &got[1], &want[1], 1.0, 4e-7);
         }
     };
-    with_each_variant(None, check);
-    with_device(Some(4096), check);
+    with_each_variant(None, check).await;
+    with_device(Some(4096), check).await;
 }
 
 async fn masked_loss<B: Backend>(b: &B, labels: &[u32], classes: usize) -> [Vec<f64>; 2] {
@@ -218,13 +213,24 @@ async fn masked_loss<B: Backend>(b: &B, labels: &[u32], classes: usize) -> [Vec<
     [read(b, &loss).await, read(b, &d).await]
 }
 
-#[test]
-fn ignored_labels_do_not_count() {
+async fn ignored_labels_do_not_count() {
     with_each_variant(None, async |pair| {
         for labels in [&[IGNORED, 2, 0, IGNORED, 1][..], &[IGNORED; 3], &[1, 1]] {
             let (got, want) = (masked_loss(&pair.gpu, labels, 5).await, masked_loss(&pair.cpu, labels, 5).await);
             assert_close(&format!("loss of {labels:?}"), &got[0], &want[0], 1.0, 1e-6);
             assert_close(&format!("its gradient, {labels:?}"), &got[1], &want[1], 1.0, 1e-6);
         }
-    });
+    })
+    .await;
 }
+
+device_tests!(
+    layer_norm_and_its_gradient,
+    activations,
+    pooling_and_unit_rows,
+    cross_entropy,
+    rms_norm_and_its_gradient,
+    gated_activation_and_its_gradients,
+    pooling_of_padded_sequences,
+    ignored_labels_do_not_count,
+);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use eblora_core::backend::{Backend, Epilogue, Packed, Scale, Stored, View, ViewMut};
 
-use crate::compare::assert_close;
-use crate::{Pair, normal, read, upload, with_device};
+use super::compare::assert_close;
+use super::{Pair, normal, read, upload, with_device};
 
 const FORMATS: [&str; 5] = ["f32", "bf16", "f16", "eighths", "packed bf16"];
 
@@ -68,8 +68,7 @@ async fn products<B: Backend>(b: &B, format: &str, [m, n, k]: [usize; 3]) -> Vec
     vec![read(b, &y).await, read(b, &dx).await]
 }
 
-#[test]
-fn products_with_frozen_weights() {
+async fn products_with_frozen_weights() {
     let all = async |pair: &Pair| {
         for format in FORMATS {
             for extents in [[1, 1, 1], [3, 17, 65], [64, 130, 63], [17, 65, 130], [130, 300, 31]] {
@@ -83,8 +82,8 @@ fn products_with_frozen_weights() {
             }
         }
     };
-    with_device(None, all);
-    with_device(Some(4096), all);
+    with_device(None, all).await;
+    with_device(Some(4096), all).await;
 }
 
 async fn gathered<B: Backend>(b: &B, format: &str, cols: usize) -> Vec<f64> {
@@ -100,8 +99,7 @@ async fn gathered<B: Backend>(b: &B, format: &str, cols: usize) -> Vec<f64> {
     both
 }
 
-#[test]
-fn rows_of_a_table_by_their_numbers() {
+async fn rows_of_a_table_by_their_numbers() {
     let all = async |pair: &Pair| {
         for format in FORMATS {
             for cols in [1, 17, 64] {
@@ -110,14 +108,16 @@ fn rows_of_a_table_by_their_numbers() {
             }
         }
     };
-    with_device(None, all);
-    with_device(Some(1024), all);
+    with_device(None, all).await;
+    with_device(Some(1024), all).await;
 }
 
-#[test]
-fn too_few_weights_are_refused() {
+async fn too_few_weights_are_refused() {
     with_device(None, async |pair| {
         assert!(pair.gpu.upload_weights(2, 3, Stored::Bf16(&[0; 5])).is_err());
         assert!(pair.cpu.upload_weights(2, 3, Stored::Bf16(&[0; 5])).is_err());
-    });
+    })
+    .await;
 }
+
+device_tests!(products_with_frozen_weights, rows_of_a_table_by_their_numbers, too_few_weights_are_refused,);

@@ -8,7 +8,7 @@ use eblora_core::train::{Fact, MemoryPoint, RunRecord, SpectrumPoint};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
-use super::store::Sittings;
+use super::snapshot::Sittings;
 
 /// What the file is.
 pub const FORMAT: &str = "eblora.checkpoint";
@@ -104,8 +104,8 @@ pub enum Piece {
 pub struct Record {
     method: String,
     tasks: usize,
-    zero_shot: Option<Vec<f64>>,
-    accuracy: Vec<Vec<f64>>,
+    zero_shot: Option<Vec<Option<f64>>>,
+    accuracy: Vec<Vec<Option<f64>>>,
     losses: Vec<Vec<f64>>,
     /// Task, step, site, σ.
     spectra: Vec<(usize, usize, usize, Vec<f64>)>,
@@ -122,7 +122,7 @@ impl From<&RunRecord> for Record {
         Self {
             method: record.method.clone(),
             tasks: record.accuracy.tasks(),
-            zero_shot: record.accuracy.zero_shot().map(<[f64]>::to_vec),
+            zero_shot: record.accuracy.zero_shot().map(<[_]>::to_vec),
             accuracy: record.accuracy.rows().to_vec(),
             losses: record.losses.clone(),
             spectra: record.spectra.iter().map(|p| (p.task, p.step, p.site, p.sigma.clone())).collect(),
@@ -139,8 +139,8 @@ impl Record {
     /// The core's record, or what is wrong with this one.
     pub fn into_core(self) -> Result<RunRecord, String> {
         let mut accuracy = AccuracyMatrix::new(self.tasks);
-        self.zero_shot.iter().try_for_each(|row| accuracy.set_zero_shot(row)).map_err(|e| e.to_string())?;
-        self.accuracy.iter().try_for_each(|row| accuracy.push(row)).map_err(|e| e.to_string())?;
+        self.zero_shot.iter().try_for_each(|row| accuracy.set_known_zero_shot(row)).map_err(|e| e.to_string())?;
+        self.accuracy.iter().try_for_each(|row| accuracy.push_known(row)).map_err(|e| e.to_string())?;
         Ok(RunRecord {
             method: self.method,
             accuracy,

@@ -9,13 +9,19 @@
 //! The last two are kept. Where the newest can't be used, the one before is; loading says so.
 
 mod header;
+#[cfg(feature = "cli")]
 mod keeper;
+mod snapshot;
+#[cfg(feature = "cli")]
 mod store;
 mod tensors;
 
-pub use header::{FORMAT, VERSION};
+pub use header::{FORMAT, VERSION, checksum};
+#[cfg(feature = "cli")]
 pub use keeper::Keeper;
-pub use store::{Loaded, Sittings, Store};
+pub use snapshot::{Sittings, Snapshot};
+#[cfg(feature = "cli")]
+pub use store::{Loaded, Store};
 
 use std::path::PathBuf;
 

@@ -5,32 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use eblora_core::method::After;
-use eblora_core::train::{Fact, LearntTask, RunState, TaskState};
-use serde::{Deserialize, Serialize};
+use eblora_core::train::RunState;
 
-use super::header::{Current, FORMAT, Header, Learnt, TensorFile, VERSION, checksum, pairs};
-use super::{CheckpointError, tensors};
+use super::{CheckpointError, Sittings, Snapshot, snapshot};
 use crate::formats::atomic;
-use crate::formats::safetensors::{SafetensorsError, Tensors};
 
 /// Checkpoints kept.
 const KEPT: usize = 2;
 const HEADER: &str = "json";
 const TENSORS: &str = "safetensors";
-
-/// What a run's sittings had in common, and what they needed, up to a checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sittings {
-    /// The eblora that wrote it.
-    pub eblora_version: String,
-    /// The device that computed last.
-    pub device: String,
-    /// Time of all sittings, what was lost when one broke off left out.
-    pub seconds: f64,
-    /// The most memory that any of them needed.
-    pub peak_memory_bytes: Option<u64>,
-}
 
 /// A checkpoint as it was found.
 #[derive(Clone, Debug)]
@@ -78,36 +61,9 @@ impl Store {
         atomic::prepare_folder(&self.folder)?;
         let number = self.files()?.last().map_or(1, |(number, _)| number + 1);
         let [header_file, tensor_file] = [HEADER, TENSORS].map(|extension| file_name(number, extension));
-        let mut writer = tensors::Writer::default();
-        let learnt = (state.learnt.iter().enumerate())
-            .map(|(i, task)| Learnt {
-                kept: task.after == After::Keep,
-                adapters: writer.adapters(&format!("learnt{i}"), &task.adapters),
-            })
-            .collect();
-        let remembered = writer.values("remembered", &state.remembered);
-        let current = state.current.as_ref().map(|task| Current {
-            step: task.step,
-            losses: task.losses.clone(),
-            adapters: writer.adapters("current", &task.adapters),
-            parts: writer.values("parts", &task.parts),
-        });
-        check_finite(state)?;
-        let bytes = writer.into_bytes().map_err(|e| CheckpointError::NonFinite { what: e.to_string() })?;
-        let header = Header {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            sittings: sittings.clone(),
-            tensors: TensorFile { file: tensor_file, bytes: bytes.len() as u64, crc32: checksum(&bytes) },
-            facts: pairs(&state.facts),
-            record: (&state.record).into(),
-            learnt,
-            remembered,
-            current,
-        };
-        let head = header.to_bytes()?;
-        atomic::write(&self.folder.join(&header.tensors.file), &bytes)?;
-        atomic::write(&self.folder.join(header_file), &head)?;
+        let snapshot = Snapshot::of(state, sittings, tensor_file.clone())?;
+        atomic::write(&self.folder.join(tensor_file), &snapshot.tensors)?;
+        atomic::write(&self.folder.join(header_file), &snapshot.header)?;
         self.good.push(number);
         self.prune();
         Ok(())
@@ -148,23 +104,10 @@ impl Store {
                 _ => damaged(&file, format!("it can't be read: {error}")),
             }
         };
-        let header = Header::from_bytes(&fs::read(&file).map_err(missing(&file))?, &file)?;
         let tensor_file = self.folder.join(file_name(number, TENSORS));
-        let bytes = fs::read(&tensor_file).map_err(missing(&tensor_file))?;
-        let TensorFile { bytes: length, crc32, .. } = &header.tensors;
-        if bytes.len() as u64 != *length {
-            return Err(damaged(&tensor_file, format!("{} bytes of {length} are there", bytes.len())));
-        }
-        if checksum(&bytes) != *crc32 {
-            return Err(damaged(&tensor_file, "the checksum is wrong".to_owned()));
-        }
-        let tensors = Tensors::from_bytes(bytes, &tensor_file.display().to_string());
-        let sittings = header.sittings.clone();
-        let state = tensors.and_then(|mut tensors| state(header, &mut tensors));
-        match state.map_err(|e| damaged(&tensor_file, e.to_string()))? {
-            Ok(state) => Ok((state, sittings)),
-            Err(reason) => Err(damaged(&file, reason)),
-        }
+        let header = fs::read(&file).map_err(missing(&file))?;
+        let tensors = |_: &_| Ok((fs::read(&tensor_file).map_err(missing(&tensor_file))?, tensor_file.as_path()));
+        snapshot::read(&header, &file, tensors)
     }
 
     /// Removes all checkpoints, and the folder if nothing else is in it.
@@ -234,44 +177,4 @@ impl Store {
 
 fn file_name(number: u64, extension: &str) -> String {
     format!("{number:08}.{extension}")
-}
-
-/// The state of a header and its tensors; the inner error is the header's.
-fn state(header: Header, tensors: &mut Tensors) -> Result<Result<RunState<f32>, String>, SafetensorsError> {
-    let mut learnt = Vec::with_capacity(header.learnt.len());
-    for (i, task) in header.learnt.iter().enumerate() {
-        learnt.push(LearntTask {
-            adapters: tensors::adapters(tensors, &format!("learnt{i}"), &task.adapters)?,
-            after: if task.kept { After::Keep } else { After::Merge },
-        });
-    }
-    let remembered = tensors::values(tensors, "remembered", header.remembered)?;
-    let current = match header.current {
-        None => None,
-        Some(task) => Some(TaskState {
-            step: task.step,
-            losses: task.losses,
-            adapters: tensors::adapters(tensors, "current", &task.adapters)?,
-            parts: tensors::values(tensors, "parts", task.parts)?,
-        }),
-    };
-    let facts = header.facts.into_iter().map(|(name, value)| Fact { name, value }).collect();
-    Ok(header.record.into_core().map(|record| RunState { facts, record, learnt, remembered, current }))
-}
-
-/// Refuses a state with a number that is not finite: nothing good comes of going on from it.
-fn check_finite(state: &RunState<f32>) -> Result<(), CheckpointError> {
-    let current = state.current.as_ref();
-    let all = state.learnt.iter().map(|task| &task.adapters).chain(current.map(|task| &task.adapters));
-    for f in all.flat_map(|adapters| &adapters.factors) {
-        let finite = f.s.is_finite() && f.u.is_all_finite() && f.v.is_all_finite();
-        if !finite {
-            return Err(CheckpointError::NonFinite { what: format!("the adapter of site {}", f.site) });
-        }
-    }
-    let values = state.remembered.iter().chain(current.iter().flat_map(|task| &task.parts));
-    match values.into_iter().find(|(_, value)| !value.is_finite()) {
-        None => Ok(()),
-        Some((name, _)) => Err(CheckpointError::NonFinite { what: format!("`{name}`") }),
-    }
 }

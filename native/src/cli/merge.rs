@@ -21,7 +21,7 @@ pub fn run(args: &MergeArgs) -> Result<(), Error> {
         Smooth::Mean => Some(Smoothing::Mean),
         Smooth::Frobenius => Some(Smoothing::Frobenius),
     };
-    let adapters: Vec<_> = args.adapters.iter().map(|folder| PeftAdapter::read(folder)).collect::<Result<_, _>>()?;
+    let adapters: Vec<_> = args.adapters.iter().map(PeftAdapter::read).collect::<Result<_, _>>()?;
     let one = sum::merge(&adapters, &weights, smooth)?;
     check_not_empty(&one, "the merged adapter")?;
     merged::prepare_empty(&args.out)?;

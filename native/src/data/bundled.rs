@@ -1,20 +1,19 @@
-//! What travels inside the library: the images of the "mix" sequence and the base model.
+//! The images of the "mix" sequence and the base model: what travels inside the library, or beside it on a web page.
 
+use super::{DataError, images::ImageError};
 use crate::Error;
+use crate::formats::files::At;
 use crate::formats::idx;
-use crate::formats::safetensors::Tensors;
-use crate::model::vit_config::{Preprocess, VitConfigFile};
+#[cfg(feature = "bundled")]
+use crate::formats::{files::Files, mapped::SharedBytes};
 use crate::model::vit_folder::VitFolder;
 
 use eblora_core::model::vit::ImageSet;
 
-macro_rules! asset {
-    ($path:literal) => {
-        (include_bytes!(concat!("../../assets/", $path)).as_slice(), $path)
-    };
-}
-
-type Asset = (&'static [u8], &'static str);
+/// Where the bundled base comes from, by its own account.
+pub const BASE: &str = "bundled";
+/// The files of the base, in the folder `base` of the assets.
+pub const BASE_FILES: [&str; 3] = ["config.json", "preprocessor_config.json", "model.safetensors"];
 
 /// Training and test images of one source, labels 0–9.
 pub struct Source {
@@ -24,37 +23,98 @@ pub struct Source {
     pub test: ImageSet,
 }
 
+/// What is bundled images of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// Digits.
+    Mnist,
+    /// Clothes.
+    Fashion,
+}
+
+impl Images {
+    /// The files, in the folder `mix` of the assets: images and labels to train on, images and labels to test.
+    pub fn files(self) -> [&'static str; 4] {
+        match self {
+            Self::Mnist => [
+                "mnist-train-images-idx3-ubyte.gz",
+                "mnist-train-labels-idx1-ubyte.gz",
+                "mnist-test-images-idx3-ubyte.gz",
+                "mnist-test-labels-idx1-ubyte.gz",
+            ],
+            Self::Fashion => [
+                "fashion-train-images-idx3-ubyte.gz",
+                "fashion-train-labels-idx1-ubyte.gz",
+                "fashion-test-images-idx3-ubyte.gz",
+                "fashion-test-labels-idx1-ubyte.gz",
+            ],
+        }
+    }
+
+    /// Reads them in the folder `mix` of the assets.
+    ///
+    /// # Errors
+    /// When a file is not there, or damaged.
+    pub fn read(self, mix: &At) -> Result<Source, Error> {
+        let [train, train_labels, test, test_labels] = self.files().map(|file| mix.join(file));
+        Ok(Source { train: pair(&train, &train_labels)?, test: pair(&test, &test_labels)? })
+    }
+}
+
+/// The base model in the folder `base` of the assets: a small ViT pre-trained on MNIST.
+///
+/// # Errors
+/// When a file is not there, or damaged.
+pub fn read_base(base: &At) -> Result<VitFolder, Error> {
+    Ok(VitFolder { source: BASE.to_owned(), ..VitFolder::read(base)? })
+}
+
+/// The files inside of the library.
+#[cfg(feature = "bundled")]
+pub fn assets() -> Files {
+    macro_rules! assets {
+        ($($path:literal),+) => {
+            [$(($path, SharedBytes::of_program(include_bytes!(concat!("../../assets/", $path))))),+]
+        };
+    }
+    Files::new(assets![
+        "base/config.json",
+        "base/preprocessor_config.json",
+        "base/model.safetensors",
+        "mix/mnist-train-images-idx3-ubyte.gz",
+        "mix/mnist-train-labels-idx1-ubyte.gz",
+        "mix/mnist-test-images-idx3-ubyte.gz",
+        "mix/mnist-test-labels-idx1-ubyte.gz",
+        "mix/fashion-train-images-idx3-ubyte.gz",
+        "mix/fashion-train-labels-idx1-ubyte.gz",
+        "mix/fashion-test-images-idx3-ubyte.gz",
+        "mix/fashion-test-labels-idx1-ubyte.gz"
+    ])
+}
+
 /// The bundled part of MNIST.
+#[cfg(feature = "bundled")]
 pub fn mnist() -> Result<Source, Error> {
-    Ok(Source {
-        train: pair(asset!("mix/mnist-train-images-idx3-ubyte.gz"), asset!("mix/mnist-train-labels-idx1-ubyte.gz"))?,
-        test: pair(asset!("mix/mnist-test-images-idx3-ubyte.gz"), asset!("mix/mnist-test-labels-idx1-ubyte.gz"))?,
-    })
+    Images::Mnist.read(&assets().at("mix"))
 }
 
 /// The bundled part of Fashion-MNIST.
+#[cfg(feature = "bundled")]
 pub fn fashion() -> Result<Source, Error> {
-    Ok(Source {
-        train: pair(
-            asset!("mix/fashion-train-images-idx3-ubyte.gz"),
-            asset!("mix/fashion-train-labels-idx1-ubyte.gz"),
-        )?,
-        test: pair(asset!("mix/fashion-test-images-idx3-ubyte.gz"), asset!("mix/fashion-test-labels-idx1-ubyte.gz"))?,
-    })
+    Images::Fashion.read(&assets().at("mix"))
 }
 
 /// The bundled base model: a small ViT pre-trained on MNIST.
+#[cfg(feature = "bundled")]
 pub fn base() -> Result<VitFolder, Error> {
-    let (config, processor) = (asset!("base/config.json"), asset!("base/preprocessor_config.json"));
-    let weights = asset!("base/model.safetensors");
-    let config = VitConfigFile::from_bytes(config.0, config.1)?;
-    let preprocess = Preprocess::from_bytes(processor.0, processor.1, config.num_channels)?;
-    let tensors = Tensors::from_bytes(weights.0, weights.1)?;
-    Ok(VitFolder::from_parts("bundled".to_owned(), config, preprocess, tensors)?)
+    read_base(&assets().at("base"))
 }
 
-fn pair(images: Asset, labels: Asset) -> Result<ImageSet, Error> {
-    let (images, labels) = idx::read_pair(images, labels)?;
+fn pair(images: &At, labels: &At) -> Result<ImageSet, Error> {
+    let read = |at: &At| at.map().map_err(|source| ImageError::Read { path: at.path().to_owned(), source });
+    let name = |at: &At| at.path().display().to_string();
+    let (image_bytes, label_bytes) = (read(images).map_err(DataError::from)?, read(labels).map_err(DataError::from)?);
+    let (images, labels) = idx::read_pair((&image_bytes, &name(images)), (&label_bytes, &name(labels)))?;
     Ok(ImageSet {
         channels: 1,
         height: images.height,
@@ -64,7 +124,7 @@ fn pair(images: Asset, labels: Asset) -> Result<ImageSet, Error> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bundled"))]
 mod tests {
     use super::*;
 
@@ -87,6 +147,21 @@ mod tests {
         assert_eq!((base.config.tokens(), base.config.labels.len(), base.adapted().count()), (16, 20, 24));
         assert_eq!((base.preprocess.image_mean[0], base.preprocess.image_std[0]), (0.2, 0.33));
         let p = &base.weights.classifier; // orthonormal prototypes
+        for (i, a) in p.weight.chunks(p.cols).enumerate() {
+            for (j, b) in p.weight.chunks(p.cols).enumerate() {
+                let dot: f32 = a.iter().zip(b).map(|(x, y)| x * y).sum();
+                assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5, "prototypes {i}, {j}: {dot}");
+            }
+        }
+    }
+
+    #[test]
+    fn new_classes_get_prototypes_orthonormal_to_the_others() {
+        let mut base = base().unwrap();
+        base.add_class("zigzag");
+        base.add_class("spiral");
+        let p = &base.weights.classifier;
+        assert_eq!((p.rows, base.config.labels.len(), base.config.labels[21].as_str()), (22, 22, "spiral"));
         for (i, a) in p.weight.chunks(p.cols).enumerate() {
             for (j, b) in p.weight.chunks(p.cols).enumerate() {
                 let dot: f32 = a.iter().zip(b).map(|(x, y)| x * y).sum();

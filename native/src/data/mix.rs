@@ -1,9 +1,10 @@
 //! The vision sequence "mix": five tasks, one label space (digits 0–9, clothes 10–19).
 
-use super::bundled::{self, Source};
+use super::bundled::{Images, Source};
 use super::transform;
-use crate::Error;
 use eblora_core::model::vit::ImageSet;
+#[cfg(feature = "bundled")]
+use {super::bundled, crate::Error};
 
 /// One task of a sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +33,31 @@ const PATCH_SEED: u64 = 2602;
 const FASHION_SHIFT: u32 = 10;
 
 /// Makes the five tasks from the bundled images.
+#[cfg(feature = "bundled")]
 pub fn tasks() -> Result<Vec<Task>, Error> {
     let (mnist, fashion) = (bundled::mnist()?, bundled::fashion()?);
-    let order = transform::patch_order(PATCH_SEED, (SIDE / PATCH).pow(2));
+    let source = |images| if images == Images::Mnist { &mnist } else { &fashion };
+    Ok((0..NAMES.len()).filter_map(|i| Some(make(i, source(images_of(i)?)))).collect())
+}
+
+/// What the task of this number, from 0, is made of.
+pub fn images_of(number: usize) -> Option<Images> {
+    [Images::Fashion, Images::Mnist, Images::Fashion, Images::Mnist, Images::Mnist].get(number).copied()
+}
+
+/// Makes the task of this number from its images; the fifth for any number that is none.
+pub fn make(number: usize, source: &Source) -> Task {
     let [first, second, third, fourth, fifth] = NAMES;
-    Ok(vec![
-        task(first, &fashion, FASHION_SHIFT, <[u8]>::to_vec),
-        task(second, &mnist, 0, |image| transform::rotate90(image, SIDE, SIDE)),
-        task(third, &fashion, FASHION_SHIFT, transform::rotate180),
-        task(fourth, &mnist, 0, transform::invert),
-        task(fifth, &mnist, 0, |image| transform::permute_patches(image, SIDE, PATCH, &order)),
-    ])
+    match number {
+        0 => task(first, source, FASHION_SHIFT, <[u8]>::to_vec),
+        1 => task(second, source, 0, |image| transform::rotate90(image, SIDE, SIDE)),
+        2 => task(third, source, FASHION_SHIFT, transform::rotate180),
+        3 => task(fourth, source, 0, transform::invert),
+        _ => {
+            let order = transform::patch_order(PATCH_SEED, (SIDE / PATCH).pow(2));
+            task(fifth, source, 0, |image| transform::permute_patches(image, SIDE, PATCH, &order))
+        }
+    }
 }
 
 fn task(name: &str, source: &Source, shift: u32, change: impl Fn(&[u8]) -> Vec<u8>) -> Task {
@@ -55,7 +70,7 @@ fn task(name: &str, source: &Source, shift: u32, change: impl Fn(&[u8]) -> Vec<u
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bundled"))]
 mod tests {
     use super::*;
 

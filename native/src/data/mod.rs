@@ -23,4 +23,5 @@ pub mod texts;
 pub mod transform;
 
 pub use error::DataError;
+#[cfg(feature = "cli")]
 pub(crate) use source::line_and_column;

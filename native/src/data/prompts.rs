@@ -1,10 +1,9 @@
 //! Prompts with answers, for language models that are to follow instructions.
 
-use std::path::Path;
-
 use super::error::DataError;
 use super::place::Place;
 use super::records::{Field, Record, read_records};
+use crate::formats::files::At;
 use crate::model::chat::{Message, Role};
 
 /// What is said before the answer, and the answer.
@@ -78,7 +77,7 @@ const CONVERSATIONS: Style = Style {
 };
 
 /// Reads all examples of a file of records, in order; there is at least one.
-pub fn read_prompts(file: &Path, fields: &PromptFields) -> Result<Vec<PromptExample>, DataError> {
+pub fn read_prompts(file: impl Into<At>, fields: &PromptFields) -> Result<Vec<PromptExample>, DataError> {
     read_records(file)?.iter().map(|record| example(record, fields)).collect()
 }
 

@@ -9,13 +9,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{DataError, quote_names};
 use super::place::Place;
 use super::source::Source;
 use crate::formats::csv::{self, CsvFault};
+use crate::formats::files::At;
 use crate::formats::json_tree::{self, JsonFault, JsonFaultKind, Member, Node, Value};
 
 /// One record of a file.
@@ -37,9 +37,10 @@ pub struct Field<'a> {
 }
 
 /// Reads all records of a file, in order; there is at least one.
-pub fn read_records(file: &Path) -> Result<Vec<Record>, DataError> {
-    let format = Format::of(file)?;
-    parse(Source::read(file)?, format)
+pub fn read_records(file: impl Into<At>) -> Result<Vec<Record>, DataError> {
+    let file = file.into();
+    let format = Format::of(&file)?;
+    parse(Source::read(&file)?, format)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +51,15 @@ enum Format {
 }
 
 impl Format {
-    fn of(file: &Path) -> Result<Self, DataError> {
+    fn of(at: &At) -> Result<Self, DataError> {
+        let file = at.path();
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         match extension.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Ok(Self::Lines),
             "json" => Ok(Self::ArrayOrLines),
             "csv" => Ok(Self::Table { separator: b',' }),
             "tsv" => Ok(Self::Table { separator: b'\t' }),
-            _ if file.is_dir() => Err(DataError::Folder { folder: file.to_owned() }),
+            _ if at.is_dir() => Err(DataError::Folder { folder: file.to_owned() }),
             _ => Err(DataError::Extension { file: file.to_owned() }),
         }
     }
@@ -292,10 +294,11 @@ impl<'a> Field<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::path::Path;
 
     fn records(name: &str, bytes: impl AsRef<[u8]>) -> Result<Vec<Record>, DataError> {
         let file = Path::new(name);
-        parse(Source::from_bytes(bytes.as_ref().to_vec(), file)?, Format::of(file)?)
+        parse(Source::from_bytes(bytes.as_ref().to_vec(), file)?, Format::of(&file.into())?)
     }
 
     fn error(name: &str, bytes: impl AsRef<[u8]>) -> String {
@@ -343,9 +346,9 @@ mod tests {
         let odd = root.path().join("folder.csv");
         std::fs::create_dir(&odd).unwrap();
         assert!(matches!(read_records(&odd), Err(DataError::Folder { .. })));
-        assert!(matches!(read_records(&root.path().join("none.csv")), Err(DataError::Read { .. })));
+        assert!(matches!(read_records(root.path().join("none.csv")), Err(DataError::Read { .. })));
         std::fs::write(root.path().join("some.csv"), "text\na\n").unwrap();
-        assert_eq!(read_records(&root.path().join("some.csv")).unwrap().len(), 1);
+        assert_eq!(read_records(root.path().join("some.csv")).unwrap().len(), 1);
     }
 
     #[test]

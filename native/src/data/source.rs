@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::DataError;
 use super::place::Place;
+use crate::formats::files::At;
 
 /// A file and its text, without a byte order mark.
 #[derive(Debug)]
@@ -15,11 +16,13 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads a file that must be UTF-8.
-    pub fn read(file: &Path) -> Result<Self, DataError> {
-        if file.is_dir() {
+    pub fn read(at: impl Into<At>) -> Result<Self, DataError> {
+        let at = at.into();
+        let file = at.path();
+        if at.is_dir() {
             return Err(DataError::Folder { folder: file.to_owned() });
         }
-        let bytes = std::fs::read(file).map_err(|source| DataError::Read { file: file.to_owned(), source })?;
+        let bytes = at.read().map_err(|source| DataError::Read { file: file.to_owned(), source })?;
         Self::from_bytes(bytes, file)
     }
 

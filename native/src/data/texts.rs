@@ -1,10 +1,9 @@
 //! Texts with labels, for classifiers.
 
-use std::path::Path;
-
 use super::error::DataError;
 use super::place::Place;
 use super::records::{Record, read_records};
+use crate::formats::files::At;
 
 /// A text and the name of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ impl Default for TextFields {
 }
 
 /// Reads all examples of a file of records, in order; there is at least one.
-pub fn read_texts(file: &Path, fields: &TextFields) -> Result<Vec<TextExample>, DataError> {
+pub fn read_texts(file: impl Into<At>, fields: &TextFields) -> Result<Vec<TextExample>, DataError> {
     read_records(file)?.iter().map(|record| example(record, fields)).collect()
 }
 

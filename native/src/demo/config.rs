@@ -1,7 +1,6 @@
 //! The settings of a demo run, and what makes them possible.
 
-use clap::ValueEnum;
-use eblora_core::train::GradientOrigin;
+use eblora_core::train::{Fact, GradientOrigin, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use super::DemoError;
@@ -11,7 +10,8 @@ use crate::model::vit_folder::VitFolder;
 use crate::run::{MOST_THREADS, MethodConfig, MethodName};
 
 /// Where the gradient for initialisation and subspace is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum GradientAt {
     /// At the base model, as the paper's authors do.
@@ -41,7 +41,8 @@ impl GradientAt {
 }
 
 /// The images that accuracies are measured on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
     /// The test images: for reports.
@@ -135,11 +136,25 @@ impl DemoConfig {
         method
     }
 
+    /// What is the same for every method.
+    pub fn train(&self) -> TrainConfig {
+        TrainConfig {
+            steps: self.steps,
+            batch: self.batch,
+            seed: self.seed,
+            gradient_origin: self.gradient_at.into(),
+            // Looking at the factors costs nothing on the CPU; a GPU would have to wait for it.
+            audit_every: usize::from(self.device == Device::Cpu),
+            facts: vec![Fact::new("split", self.split.as_str())],
+            ..TrainConfig::default()
+        }
+    }
+
     /// Checks each setting, and that the base in `folder` suits the tasks.
-    pub fn check(&self, tasks: &[Task], folder: &VitFolder) -> Result<(), DemoError> {
+    pub fn check<'a>(&self, tasks: impl IntoIterator<Item = &'a Task>, folder: &VitFolder) -> Result<(), DemoError> {
         self.check_ranges()?;
         self.check_rank(folder)?;
-        tasks.iter().try_for_each(|task| check_fit(task, folder))
+        tasks.into_iter().try_for_each(|task| check_fit(task, folder))
     }
 
     fn check_ranges(&self) -> Result<(), DemoError> {
@@ -203,10 +218,11 @@ fn check_fit(task: &Task, folder: &VitFolder) -> Result<(), DemoError> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
     use crate::data::{bundled, mix};
+    use clap::ValueEnum;
 
     #[test]
     fn the_defaults_suit_the_bundle_and_other_settings_are_named() {

@@ -1,11 +1,13 @@
 //! The demo: one model taken through a sequence of tasks by several methods with the same budget and data order.
 
 pub mod config;
+#[cfg(feature = "cli")]
 mod run;
 
 use thiserror::Error;
 
 pub use config::{DemoConfig, GradientAt, Rates, Split};
+#[cfg(feature = "cli")]
 pub use run::{Outcome, run, run_saved};
 
 use crate::run::MethodName;

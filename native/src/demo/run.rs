@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use eblora_core::model::Targets;
 use eblora_core::model::vit::ImageSet;
-use eblora_core::train::{Fact, TrainConfig};
+use eblora_core::train::TrainConfig;
 
 use super::{DemoConfig, DemoError, Split};
 use crate::Error;
 use crate::data::mix::Task;
-use crate::device::Device;
 use crate::model::Family;
 use crate::model::vit_folder::VitFolder;
 use crate::progress::ProgressSink;
@@ -81,7 +80,7 @@ fn go(
     let methods: Vec<MethodConfig> = config.methods.iter().map(|&name| config.method(name)).collect();
     let plan = Plan {
         methods: &methods,
-        train: settings(config, saving.map_or(0, |saving| saving.every)),
+        train: TrainConfig { checkpoint_every: saving.map_or(0, |saving| saving.every), ..config.train() },
         threads: config.threads,
         device: config.device.clone(),
         folder: None,
@@ -99,20 +98,6 @@ fn go(
 
 fn named<'a>(task: &'a Task, config: &DemoConfig) -> Named<'a, ImageSet> {
     Named { name: task.name.clone(), train: Cow::Borrowed(&task.train), test: measured(task, config) }
-}
-
-fn settings(config: &DemoConfig, checkpoint_every: usize) -> TrainConfig {
-    TrainConfig {
-        steps: config.steps,
-        batch: config.batch,
-        seed: config.seed,
-        gradient_origin: config.gradient_at.into(),
-        // Looking at the factors costs nothing on the CPU; a GPU would have to wait for it.
-        audit_every: usize::from(config.device == Device::Cpu),
-        checkpoint_every,
-        facts: vec![Fact::new("split", config.split.as_str())],
-        ..TrainConfig::default()
-    }
 }
 
 fn run_config(config: &DemoConfig, tasks: &[Task], folder: &VitFolder) -> RunConfig {

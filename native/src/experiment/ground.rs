@@ -3,7 +3,6 @@
 use eblora_core::adapter::HostAdapters;
 use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
-use eblora_core::metrics::AccuracyMatrix;
 use eblora_core::model::ModelError;
 use eblora_core::train::{Checkpoints, Fact, Outcome, RunRecord, RunState, Silent, Task, TrainConfig, Trainer};
 
@@ -232,11 +231,6 @@ impl<S: Subject> Subject for Selected<'_, S> {
     fn facts(&self) -> Vec<Fact> {
         self.of.facts()
     }
-}
-
-/// The accuracy on each task just after it was learnt.
-pub fn just_learnt(accuracy: &AccuracyMatrix) -> Vec<f64> {
-    accuracy.rows().iter().enumerate().filter_map(|(i, row)| row.get(i).copied()).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use eblora_core::metrics::AccuracyMatrix;
 use eblora_core::model::Model;
 use eblora_core::train::{TrainConfig, Trainer};
 
-use super::ground::{Job, just_learnt, mean};
+use super::ground::{Job, mean};
 use super::{Experiment, ExperimentError, Finding, Ground, finding};
 use crate::Error;
 use crate::progress::{Event, ProgressSink};
@@ -89,8 +89,9 @@ where
         let (mut zero_shot, mut individual, mut alone) = (Vec::new(), Vec::new(), Vec::new());
         for task in 0..tasks.len() {
             let (record, mut adapters) = ground.learn(backend, &method, &tasks[task..=task], *seed)?;
-            zero_shot.push(record.accuracy.zero_shot().and_then(|row| row.first().copied()).unwrap_or(f64::NAN));
-            individual.push(just_learnt(&record.accuracy).first().copied().unwrap_or(f64::NAN));
+            let base = record.accuracy.zero_shot().and_then(|row| row.first().copied().flatten());
+            zero_shot.push(base.unwrap_or(f64::NAN));
+            individual.push(record.accuracy.get(0, 0).unwrap_or(f64::NAN));
             alone.extend(adapters.pop());
         }
         reference.set_zero_shot(&zero_shot).map_err(ExperimentError::from)?;

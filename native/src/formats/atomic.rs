@@ -1,9 +1,15 @@
 //! Files that are there whole or not at all: a temporary file in the same folder, synced, renamed, folder synced.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+#[cfg(feature = "cli")]
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
 
+#[cfg(feature = "cli")]
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -44,6 +50,7 @@ pub enum WriteError {
 }
 
 /// Makes `folder` where it is missing, and proves by a short-lived file that it can be written.
+#[cfg(feature = "cli")]
 pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
     if folder.exists() && !folder.is_dir() {
         return Err(WriteError::NotAFolder { path: folder.to_owned() });
@@ -54,6 +61,7 @@ pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
 }
 
 /// Writes `bytes` to `file` so that a crash leaves either the old content or the new, never a part.
+#[cfg(feature = "cli")]
 pub fn write(file: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let failed = |source| WriteError::File { file: file.to_owned(), source };
     write_by(file, |temporary| temporary.write_all(bytes).map_err(failed))
@@ -63,6 +71,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 ///
 /// # Errors
 /// As [`write()`], and what `fill` fails with; `file` is as it was then.
+#[cfg(feature = "cli")]
 pub fn write_by<E: From<WriteError>>(file: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
     let failed = |source| WriteError::File { file: file.to_owned(), source };
     let folder = match file.parent() {
@@ -77,6 +86,7 @@ pub fn write_by<E: From<WriteError>>(file: &Path, fill: impl FnOnce(&mut File) -
 }
 
 /// Removes temporary files of [`write()`] that a process which was killed has left in `folder`.
+#[cfg(feature = "cli")]
 pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -94,10 +104,13 @@ pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
 }
 
 /// How temporary files are called.
+#[cfg(feature = "cli")]
 const PREFIX: &str = ".eblora-";
+#[cfg(feature = "cli")]
 const SUFFIX: &str = ".tmp";
 
 /// A new file in `folder`, removed again when dropped, with the permissions that any new file gets.
+#[cfg(feature = "cli")]
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
@@ -110,11 +123,12 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Makes the rename itself durable; only unix can sync a folder.
+#[cfg(feature = "cli")]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 

@@ -16,7 +16,7 @@ use thiserror::Error;
 /// The element type "unsigned byte".
 const UBYTE: u8 = 8;
 /// No idx file of images is larger than this: a header that claims more is damaged.
-const LARGEST: usize = 1 << 32;
+const LARGEST: u64 = 1 << 32;
 
 /// Why an idx file could not be read.
 #[derive(Debug, Error)]
@@ -170,7 +170,8 @@ fn read_stream<const D: usize>(
     for (value, b) in dimensions.iter_mut().zip(header.chunks_exact(4)) {
         *value = u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize;
     }
-    let length = dimensions.iter().try_fold(1usize, |product, &d| product.checked_mul(d)).filter(|&n| n <= LARGEST);
+    let length =
+        dimensions.iter().try_fold(1usize, |product, &d| product.checked_mul(d)).filter(|&n| n as u64 <= LARGEST);
     let Some(length) = length.filter(|_| dimensions[1..].iter().all(|&d| d > 0)) else {
         return Err(IdxError::Extent { file: named(), dimensions: dimensions.to_vec() });
     };

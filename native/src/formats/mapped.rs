@@ -7,11 +7,13 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+#[cfg(feature = "cli")]
 use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
 use memmap2::Mmap;
 
 /// Bytes that many can share: those of a mapped file, or in memory.
@@ -19,8 +21,10 @@ use memmap2::Mmap;
 pub struct SharedBytes(Arc<Bytes>);
 
 enum Bytes {
+    #[cfg(feature = "cli")]
     Mapped(Mmap),
     Owned(Vec<u8>),
+    Static(&'static [u8]),
 }
 
 impl SharedBytes {
@@ -38,6 +42,7 @@ impl SharedBytes {
     ///
     /// # Errors
     /// When it can't be opened or read.
+    #[cfg(feature = "cli")]
     pub fn map(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
         // SAFETY: the file is only read, and what it means if others change it meanwhile is said above.
@@ -46,6 +51,20 @@ impl SharedBytes {
             // Empty files, some file systems, and folders, which reading tells of.
             Err(_) => Ok(std::fs::read(path)?.into()),
         }
+    }
+
+    /// Reads a file: nothing can be mapped here.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    #[cfg(not(feature = "cli"))]
+    pub fn map(path: &Path) -> std::io::Result<Self> {
+        Ok(std::fs::read(path)?.into())
+    }
+
+    /// Bytes that are part of the program.
+    pub fn of_program(bytes: &'static [u8]) -> Self {
+        Self(Arc::new(Bytes::Static(bytes)))
     }
 }
 
@@ -66,15 +85,22 @@ impl Deref for SharedBytes {
 
     fn deref(&self) -> &[u8] {
         match &*self.0 {
+            #[cfg(feature = "cli")]
             Bytes::Mapped(map) => map,
             Bytes::Owned(bytes) => bytes,
+            Bytes::Static(bytes) => bytes,
         }
     }
 }
 
 impl fmt::Debug for SharedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if matches!(*self.0, Bytes::Mapped(_)) { "mapped" } else { "owned" };
+        let kind = match *self.0 {
+            #[cfg(feature = "cli")]
+            Bytes::Mapped(_) => "mapped",
+            Bytes::Owned(_) => "owned",
+            Bytes::Static(_) => "static",
+        };
         write!(f, "{} {kind} bytes", self.len())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod csv;
+pub mod files;
 pub mod gguf;
 pub mod gguf_blocks;
 mod gguf_header;

@@ -4,7 +4,6 @@
 //! F32, F64, F16 and BF16 can be read; a tensor of another type does no harm until it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::files::At;
 use super::gguf_blocks::BlockFormat;
 use super::mapped::SharedBytes;
 use super::packed::PackedTensor;
@@ -173,31 +173,34 @@ impl Tensors {
     }
 
     /// Maps one safetensors file.
-    pub fn read_file(path: &Path) -> Result<Self, SafetensorsError> {
-        let file = path.display().to_string();
-        match SharedBytes::map(path) {
+    pub fn read_file(file: impl Into<At>) -> Result<Self, SafetensorsError> {
+        let at = file.into();
+        let file = at.path().display().to_string();
+        match at.map() {
             Ok(bytes) => Self::from_bytes(bytes, &file),
             Err(source) => Err(SafetensorsError::Read { file, source }),
         }
     }
 
     /// Reads the weights of a Hugging Face folder: [`SINGLE_FILE`], or every shard that [`INDEX_FILE`] lists.
-    pub fn read_folder(folder: &Path) -> Result<Self, SafetensorsError> {
+    pub fn read_folder(folder: impl Into<At>) -> Result<Self, SafetensorsError> {
+        let folder = &folder.into();
         let (single, index) = (folder.join(SINGLE_FILE), folder.join(INDEX_FILE));
         if single.exists() {
-            return Self::read_file(&single);
+            return Self::read_file(single);
         }
         if !index.exists() {
-            return Err(SafetensorsError::NoWeights { folder: folder.display().to_string(), hint: hint(folder) });
+            let hint = hint(folder);
+            return Err(SafetensorsError::NoWeights { folder: folder.path().display().to_string(), hint });
         }
         Self::read_shards(folder, &index)
     }
 
-    fn read_shards(folder: &Path, index: &Path) -> Result<Self, SafetensorsError> {
+    fn read_shards(folder: &At, index: &At) -> Result<Self, SafetensorsError> {
         let weight_map = shards(index)?;
-        let mut all = Self { source: folder.display().to_string(), entries: BTreeMap::new() };
+        let mut all = Self { source: folder.path().display().to_string(), entries: BTreeMap::new() };
         for shard in weight_map.values().collect::<BTreeSet<_>>() {
-            all.entries.extend(Self::read_file(&folder.join(shard))?.entries);
+            all.entries.extend(Self::read_file(folder.join(shard))?.entries);
         }
         match weight_map.keys().find(|name| !all.entries.contains_key(*name)) {
             Some(tensor) => Err(SafetensorsError::Missing { file: all.source, tensor: tensor.clone() }),
@@ -277,13 +280,14 @@ impl Tensors {
 }
 
 /// Which shard holds which tensor, by [`INDEX_FILE`].
-pub(crate) fn shards(index: &Path) -> Result<BTreeMap<String, String>, SafetensorsError> {
+pub(crate) fn shards(index: impl Into<At>) -> Result<BTreeMap<String, String>, SafetensorsError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let file = index.display().to_string();
-    let bytes = read_bytes(index)?;
+    let index = index.into();
+    let file = index.path().display().to_string();
+    let bytes = index.read().map_err(|source| SafetensorsError::Read { file: file.clone(), source })?;
     let parsed: Index = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
         .map_err(|e| SafetensorsError::Index { file: file.clone(), reason: e.to_string() })?;
     for shard in parsed.weight_map.values() {
@@ -308,11 +312,7 @@ pub(super) fn first_not_finite(values: &HostValues) -> Option<(usize, f32)> {
     })
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, SafetensorsError> {
-    fs::read(path).map_err(|source| SafetensorsError::Read { file: path.display().to_string(), source })
-}
-
-pub(super) fn hint(folder: &Path) -> &'static str {
+pub(super) fn hint(folder: &At) -> &'static str {
     if folder.join("pytorch_model.bin").exists() {
         "; pytorch_model.bin has to be converted: load the model in transformers and call save_pretrained"
     } else if !folder.is_dir() {
@@ -373,6 +373,7 @@ mod tests {
     use super::*;
     use half::{bf16, f16};
     use safetensors::serialize;
+    use std::fs;
 
     /// A file of `(name, type, shape, little-endian bytes)`.
     fn file(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {

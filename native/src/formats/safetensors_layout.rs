@@ -97,7 +97,10 @@ impl Layout {
             return Ok(vec![Self::read(&single)?]);
         }
         if !index.exists() {
-            return Err(SafetensorsError::NoWeights { folder: folder.display().to_string(), hint: hint(folder) });
+            return Err(SafetensorsError::NoWeights {
+                folder: folder.display().to_string(),
+                hint: hint(&folder.into()),
+            });
         }
         let weight_map = shards(&index)?;
         let files: BTreeSet<_> = weight_map.values().collect();

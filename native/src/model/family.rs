@@ -1,10 +1,10 @@
 //! The kinds of models there are.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A kind of model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Vision transformers: images to classes.

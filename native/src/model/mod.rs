@@ -8,7 +8,9 @@ mod family;
 pub mod llama;
 pub mod llama_config;
 pub mod llama_gguf;
+#[cfg(feature = "cli")]
 pub mod llama_tokenizer;
+#[cfg(feature = "cli")]
 pub mod tokenizer;
 pub mod vit;
 pub mod vit_checksum;

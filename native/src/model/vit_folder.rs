@@ -1,12 +1,11 @@
 //! A Hugging Face `ViTForImageClassification` folder as plain data.
 
-use std::fs;
-use std::path::Path;
-
+use eblora_core::model::vit::class_row;
 use thiserror::Error;
 
 use super::vit_config::{ConfigError, Head, Preprocess, VitConfigFile};
 use super::vit_names::{self as names, Site};
+use crate::formats::files::At;
 use crate::formats::safetensors::{SafetensorsError, Tensors};
 
 /// Why a ViT folder could not be read.
@@ -156,10 +155,10 @@ pub struct NormWeights {
 
 impl VitFolder {
     /// Reads a folder: `config.json`, `preprocessor_config.json` if there, and the weights (single or sharded).
-    pub fn read(folder: &Path) -> Result<Self, VitError> {
-        let named = |file: &str| folder.join(file).display().to_string();
-        let read =
-            |file: &str| fs::read(folder.join(file)).map_err(|source| VitError::Read { file: named(file), source });
+    pub fn read(folder: impl Into<At>) -> Result<Self, VitError> {
+        let folder = folder.into();
+        let named = |file: &str| folder.join(file).path().display().to_string();
+        let read = |file: &str| folder.join(file).read().map_err(|source| VitError::Read { file: named(file), source });
         let config = VitConfigFile::from_bytes(&read("config.json")?, &named("config.json"))?;
         let processor = "preprocessor_config.json";
         let preprocess = if folder.join(processor).exists() {
@@ -167,7 +166,7 @@ impl VitFolder {
         } else {
             Preprocess::default_for(config.num_channels)
         };
-        Self::from_parts(folder.display().to_string(), config, preprocess, Tensors::read_folder(folder)?)
+        Self::from_parts(folder.path().display().to_string(), config, preprocess, Tensors::read_folder(folder)?)
     }
 
     /// Takes the weights of a model with this config out of `tensors`; what is left over is ignored.
@@ -179,6 +178,18 @@ impl VitFolder {
     ) -> Result<Self, VitError> {
         let weights = read_weights(&config, &mut tensors)?;
         Ok(Self { source, config, preprocess, weights })
+    }
+
+    /// Gives the frozen head a row for a class that it doesn't know: [`class_row`], and the mean of the biases.
+    pub fn add_class(&mut self, name: &str) {
+        let head = &mut self.weights.classifier;
+        let row = class_row(&head.weight, head.cols, name);
+        head.weight.extend(row);
+        if let Some(bias) = &mut head.bias {
+            bias.push(bias.iter().sum::<f32>() / bias.len().max(1) as f32);
+        }
+        head.rows += 1;
+        self.config.labels.push(name.to_owned());
     }
 
     /// Every linear that can be adapted, layer by layer in the order of the forward pass.
@@ -283,6 +294,7 @@ fn norm(tensors: &mut Tensors, name: &str, d: usize) -> Result<NormWeights, VitE
 mod tests {
     use super::*;
     use safetensors::tensor::{Dtype, TensorView};
+    use std::path::Path;
 
     const CONFIG: &str = r#"{"model_type":"vit","hidden_size":4,"num_hidden_layers":1,"num_attention_heads":2,
         "intermediate_size":6,"image_size":4,"patch_size":2,"num_channels":1,"id2label":{"0":"a","1":"b","2":"c"}}"#;

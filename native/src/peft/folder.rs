@@ -1,7 +1,6 @@
 //! One adapter's folder: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::path::Path;
 
 use eblora_core::adapter::{AdapterError, LoraAdapter};
@@ -12,7 +11,9 @@ use super::config::{self, Config};
 use super::keys::{self, Factor};
 use super::set::SET_FILE;
 use super::{PeftAdapter, PeftError, PeftLayer};
+#[cfg(feature = "cli")]
 use crate::formats::atomic;
+use crate::formats::files::At;
 use crate::formats::safetensors::{HostTensor, Tensors};
 
 /// The config of an adapter.
@@ -25,13 +26,15 @@ impl PeftAdapter {
     ///
     /// # Errors
     /// When it is none, or has something beside the factors of linear layers.
-    pub fn read(folder: &Path) -> Result<Self, PeftError> {
+    pub fn read(folder: impl Into<At>) -> Result<Self, PeftError> {
+        let folder = &folder.into();
+        let own = |at: &At| at.path().to_owned();
         let (file, tensors) = (folder.join(CONFIG_FILE), folder.join(TENSOR_FILE));
         if !file.exists() {
-            return Err(PeftError::NoAdapter { folder: folder.to_owned(), hint: no_config_hint(folder) });
+            return Err(PeftError::NoAdapter { folder: own(folder), hint: no_config_hint(folder) });
         }
-        let bytes = fs::read(&file).map_err(|source| PeftError::Read { file: file.clone(), source })?;
-        let config = Config::from_bytes(&bytes, &file)?;
+        let bytes = file.read().map_err(|source| PeftError::Read { file: own(&file), source })?;
+        let config = Config::from_bytes(&bytes, file.path())?;
         if !tensors.exists() {
             let old = folder.join("adapter_model.bin").exists();
             let hint = if old {
@@ -39,22 +42,32 @@ impl PeftAdapter {
             } else {
                 ""
             };
-            return Err(PeftError::NoTensors { folder: folder.to_owned(), hint });
+            return Err(PeftError::NoTensors { folder: own(folder), hint });
         }
-        let layers = layers(Tensors::read_file(&tensors)?, &config, &tensors)?;
+        let layers = layers(Tensors::read_file(&tensors)?, &config, tensors.path())?;
         if layers.is_empty() && !config.targets_nothing {
-            return Err(PeftError::NoLayers { file: tensors });
+            return Err(PeftError::NoLayers { file: own(&tensors) });
         }
         Ok(Self { layers, base_model: config.base_model, task_type: config.task_type })
     }
 
-    /// Writes the folder: the tensors first and the config last, each whole or not at all. Factors are f32, with the scale
-    /// in `B`. Layers of rank 0 change nothing and are left out; where nothing is left, the folder can be read back here,
-    /// but PEFT has no such adapter.
+    /// Writes the folder: the tensors first and the config last, each whole or not at all.
     ///
     /// # Errors
-    /// When it can't be written, a module is there twice, or a factor is not finite.
+    /// When it can't be written, and as [`PeftAdapter::files`].
+    #[cfg(feature = "cli")]
     pub fn write(&self, folder: &Path) -> Result<(), PeftError> {
+        let files = self.files(folder)?;
+        atomic::prepare_folder(folder)?;
+        Ok(files.iter().try_for_each(|(name, bytes)| atomic::write(&folder.join(name), bytes))?)
+    }
+
+    /// The folder's files by name. Factors are f32, with the scale in `B`. Layers of rank 0 change nothing and are left
+    /// out; where nothing is left, the folder can be read back here, but PEFT has no such adapter.
+    ///
+    /// # Errors
+    /// When a module is there twice, or a factor is not finite; `folder` is what they are called in it.
+    pub fn files(&self, folder: &Path) -> Result<[(&'static str, Vec<u8>); 2], PeftError> {
         let mut seen = HashSet::new();
         if let Some(layer) = self.layers.iter().find(|layer| !seen.insert(&layer.module)) {
             let place = folder.display().to_string();
@@ -72,13 +85,11 @@ impl PeftAdapter {
         let bytes = to_bytes(&kept).map_err(|e| PeftError::Content { file: tensors.clone(), reason: e.to_string() })?;
         let json =
             config::to_json(&kept).map_err(|e| PeftError::Content { file: file.clone(), reason: e.to_string() })?;
-        atomic::prepare_folder(folder)?;
-        atomic::write(&tensors, &bytes)?;
-        Ok(atomic::write(&file, json.as_bytes())?)
+        Ok([(TENSOR_FILE, bytes), (CONFIG_FILE, json.into_bytes())])
     }
 }
 
-fn no_config_hint(folder: &Path) -> &'static str {
+fn no_config_hint(folder: &At) -> &'static str {
     if folder.join(SET_FILE).exists() {
         "; it is a set of adapters: name one of the folders in it, or make one of them with `eblora export`"
     } else if !folder.is_dir() {
@@ -169,6 +180,7 @@ mod tests {
     use eblora_core::faer::mat;
     use eblora_core::random::Random;
     use half::{bf16, f16};
+    use std::fs;
 
     fn layer(module: &str, rank: usize, scale: f32) -> PeftLayer {
         let rng = &mut Random::new(rank as u64, module);
@@ -208,7 +220,7 @@ mod tests {
         let adapter =
             PeftAdapter { layers, base_model: Some("base".to_owned()), task_type: Some("CAUSAL_LM".to_owned()) };
         adapter.write(&folder.path().join("new/one")).unwrap();
-        let read = PeftAdapter::read(&folder.path().join("new/one")).unwrap();
+        let read = PeftAdapter::read(folder.path().join("new/one")).unwrap();
         assert_eq!((&read.base_model, &read.task_type), (&adapter.base_model, &adapter.task_type));
         assert_eq!(read.layers.len(), 3, "rank 0 is nothing");
         for (read, written) in read.layers.iter().zip(&adapter.layers) {

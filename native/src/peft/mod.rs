@@ -22,16 +22,19 @@ mod error;
 pub mod folder;
 pub mod inspection;
 mod keys;
+#[cfg(feature = "cli")]
 pub mod merged;
 pub mod modules;
 pub mod set;
 pub mod sites;
 pub mod sum;
+#[cfg(feature = "cli")]
 pub mod unpacked;
 
 pub use error::PeftError;
 pub use modules::module_of;
 pub use set::{AdapterSet, SetTask};
+#[cfg(feature = "cli")]
 pub use unpacked::write_unpacked;
 
 use eblora_core::adapter::LoraAdapter;

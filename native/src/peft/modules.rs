@@ -48,6 +48,7 @@ impl Target {
         Self { module, spellings, shape: (site.out, site.inp) }
     }
 
+    #[cfg(feature = "cli")]
     /// The layer of a weight in a file, `name` without `.weight`.
     pub fn weight(name: &str, shape: (usize, usize), vit: bool) -> Self {
         let spellings = if vit { vit_spellings(name) } else { vec![name.to_owned()] };

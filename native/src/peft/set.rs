@@ -5,8 +5,7 @@
 //!  "tasks": [{"name": "movie", "folder": "01-movie", "after": "merge"}]}
 //! ```
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use eblora_core::adapter::HostAdapters;
 use eblora_core::method::After;
@@ -17,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::config::parse;
 use super::sum::stack;
 use super::{PeftAdapter, PeftError};
+#[cfg(feature = "cli")]
 use crate::formats::atomic;
+use crate::formats::files::{At, Files};
 use crate::model::Family;
 
 /// The list of a set's adapters.
@@ -44,7 +45,7 @@ pub struct SetTask {
 /// The adapters of a run, task by task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterSet {
-    folder: PathBuf,
+    folder: At,
     /// The model that the run started from: a Hugging Face folder, or a name.
     pub base: Option<String>,
     /// Its architecture.
@@ -91,8 +92,9 @@ impl AdapterSet {
     ///
     /// # Errors
     /// When it can't be written.
+    #[cfg(feature = "cli")]
     pub fn create(folder: &Path, base: Option<String>, family: Family) -> Result<Self, PeftError> {
-        let set = Self { folder: folder.to_owned(), base, family, tasks: Vec::new() };
+        let set = Self { folder: folder.into(), base, family, tasks: Vec::new() };
         atomic::prepare_folder(folder)?;
         set.write_list()?;
         Ok(set)
@@ -102,17 +104,29 @@ impl AdapterSet {
     ///
     /// # Errors
     /// When it can't be written.
+    #[cfg(feature = "cli")]
     pub fn add(&mut self, name: &str, after: After, adapter: &PeftAdapter) -> Result<(), PeftError> {
-        let folder = folder_name(self.tasks.len() + 1, name);
-        adapter.write(&self.folder.join(&folder))?;
-        self.tasks.push(SetTask { name: name.to_owned(), folder, after });
+        let task = self.next(name, after);
+        adapter.write(self.folder.join(&task.folder).path())?;
+        self.tasks.push(task);
         self.write_list()
+    }
+
+    fn next(&self, name: &str, after: After) -> SetTask {
+        SetTask { name: name.to_owned(), folder: folder_name(self.tasks.len() + 1, name), after }
+    }
+
+    /// The adapter of a model with these sites, as one of this set.
+    fn adapter_of(&self, adapters: &HostAdapters<f32>, sites: &[Site]) -> Result<PeftAdapter, PeftError> {
+        let adapter = PeftAdapter::from_host(adapters, sites)?;
+        Ok(PeftAdapter { base_model: self.base.clone(), ..adapter })
     }
 
     /// The same from the adapters of a model with these sites.
     ///
     /// # Errors
     /// When it can't be written, or a site is none of the model's.
+    #[cfg(feature = "cli")]
     pub fn add_host(
         &mut self,
         name: &str,
@@ -120,8 +134,8 @@ impl AdapterSet {
         adapters: &HostAdapters<f32>,
         sites: &[Site],
     ) -> Result<(), PeftError> {
-        let adapter = PeftAdapter::from_host(adapters, sites)?;
-        self.add(name, after, &PeftAdapter { base_model: self.base.clone(), ..adapter })
+        let adapter = self.adapter_of(adapters, sites)?;
+        self.add(name, after, &adapter)
     }
 
     /// A whole run's set: the adapters of the tasks it has learnt ([`RunState::learnt`](eblora_core::train::RunState)), whose
@@ -129,6 +143,7 @@ impl AdapterSet {
     ///
     /// # Errors
     /// As [`add_host`](Self::add_host).
+    #[cfg(feature = "cli")]
     pub fn write_run(
         folder: &Path,
         base: Option<String>,
@@ -144,7 +159,38 @@ impl AdapterSet {
         Ok(set)
     }
 
+    /// The files of such a set, by their paths in it with `/` between folder and file: what [`write_run`](Self::write_run)
+    /// writes, byte for byte.
+    ///
+    /// # Errors
+    /// When a site is none of the model's, or a factor is not finite.
+    pub fn run_files(
+        base: Option<String>,
+        family: Family,
+        tasks: &[String],
+        learnt: &[LearntTask<f32>],
+        sites: &[Site],
+    ) -> Result<Vec<(String, Vec<u8>)>, PeftError> {
+        let mut set = Self { folder: Files::default().at(""), base, family, tasks: Vec::new() };
+        let mut files = Vec::new();
+        for (name, task) in tasks.iter().zip(learnt) {
+            let next = set.next(name, task.after);
+            let adapter = set.adapter_of(&task.adapters, sites)?;
+            let named = |(file, bytes)| (format!("{}/{file}", next.folder), bytes);
+            files.extend(adapter.files(Path::new(&next.folder))?.map(named));
+            set.tasks.push(next);
+        }
+        files.push((SET_FILE.to_owned(), set.list()?));
+        Ok(files)
+    }
+
+    #[cfg(feature = "cli")]
     fn write_list(&self) -> Result<(), PeftError> {
+        Ok(atomic::write(self.folder.join(SET_FILE).path(), &self.list()?)?)
+    }
+
+    /// The content of [`SET_FILE`].
+    fn list(&self) -> Result<Vec<u8>, PeftError> {
         let list = File {
             format: SET_FORMAT.to_owned(),
             version: SET_VERSION,
@@ -152,29 +198,32 @@ impl AdapterSet {
             family: self.family,
             tasks: self.tasks.clone(),
         };
-        let file = self.folder.join(SET_FILE);
-        let json = serde_json::to_string_pretty(&list)
-            .map_err(|e| PeftError::Content { file: file.clone(), reason: e.to_string() })?;
-        Ok(atomic::write(&file, (json + "\n").as_bytes())?)
+        let json = serde_json::to_string_pretty(&list).map_err(|e| PeftError::Content {
+            file: self.folder.join(SET_FILE).path().to_owned(),
+            reason: e.to_string(),
+        })?;
+        Ok((json + "\n").into_bytes())
     }
 
     /// Whether a folder holds a set.
-    pub fn is_in(folder: &Path) -> bool {
-        folder.join(SET_FILE).exists()
+    pub fn is_in(folder: impl Into<At>) -> bool {
+        folder.into().join(SET_FILE).exists()
     }
 
     /// Reads the list of a set; the adapters themselves when they are asked for.
     ///
     /// # Errors
     /// When it is no such list.
-    pub fn read(folder: &Path) -> Result<Self, PeftError> {
+    pub fn read(folder: impl Into<At>) -> Result<Self, PeftError> {
+        let folder = folder.into();
         #[derive(Deserialize)]
         struct Head {
             format: Option<String>,
             version: Option<u32>,
         }
-        let file = folder.join(SET_FILE);
-        let bytes = fs::read(&file).map_err(|source| PeftError::Read { file: file.clone(), source })?;
+        let place = folder.join(SET_FILE);
+        let file = place.path().to_owned();
+        let bytes = place.read().map_err(|source| PeftError::Read { file: file.clone(), source })?;
         let fault = |reason: String| PeftError::Set { file: file.clone(), reason };
         let head: Head = parse(&bytes, &file)?;
         match (head.format.as_deref(), head.version) {
@@ -193,12 +242,12 @@ impl AdapterSet {
         if let Some(task) = tasks.iter().find(astray) {
             return Err(fault(format!("`{}` is not a plain folder name", task.folder)));
         }
-        Ok(Self { folder: folder.to_owned(), base, family, tasks })
+        Ok(Self { folder, base, family, tasks })
     }
 
     /// The set's folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Its tasks, in order.
@@ -215,7 +264,7 @@ impl AdapterSet {
         found.ok_or_else(|| {
             let known: Vec<_> = self.tasks.iter().map(|task| task.name.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            PeftError::NoTask { folder: self.folder.clone(), task: name.unwrap_or("at all").to_owned(), known }
+            PeftError::NoTask { folder: self.folder().to_owned(), task: name.unwrap_or("at all").to_owned(), known }
         })
     }
 
@@ -232,7 +281,7 @@ impl AdapterSet {
     /// # Errors
     /// As [`PeftAdapter::read`].
     pub fn adapter(&self, task: &SetTask) -> Result<PeftAdapter, PeftError> {
-        PeftAdapter::read(&self.folder.join(&task.folder))
+        PeftAdapter::read(self.folder.join(&task.folder))
     }
 
     /// The sum of what the model has learnt up to task `index`, as one adapter.
@@ -262,6 +311,7 @@ mod tests {
     use crate::peft::PeftLayer;
     use eblora_core::adapter::{HostFactors, LoraAdapter};
     use eblora_core::faer::{Mat, mat};
+    use std::fs;
 
     fn adapter(size: f32) -> PeftAdapter {
         let lora = LoraAdapter::new(mat![[size, 0.0]], mat![[1.0], [2.0]], 1.0).unwrap();
@@ -315,6 +365,14 @@ mod tests {
         let sum = set.sum(2).unwrap();
         assert_eq!((size(&sum), sum.layers[0].lora.rank()), (9.0, 3));
         assert_eq!(sum.layers[0].module, "vit.layers.0.attention.q_proj");
+        // In memory it is the same, byte for byte.
+        let files = AdapterSet::run_files(None, Family::Vit, &names, &learnt, &sites).unwrap();
+        for (name, bytes) in &files {
+            assert_eq!(&fs::read(folder.path().join(name)).unwrap(), bytes, "{name}");
+        }
+        assert_eq!(files.len(), 1 + 2 * names.len());
+        let memory = AdapterSet::read(Files::new(files).at("")).unwrap();
+        assert_eq!(memory.sum(2).unwrap(), sum);
     }
 
     #[test]

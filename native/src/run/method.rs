@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use clap::ValueEnum;
 use eblora_core::adapter::DepthSchedule;
 use eblora_core::backend::Backend;
 use eblora_core::method::{Eblora, EbloraConfig, LoraConfig, LoraFt, Method};
@@ -12,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::setting::{BetweenTasks, Convention, Initial, Tangent, WayBack};
 
 /// A method that can be run by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum MethodName {
     /// LoRA, one fresh adapter a task, merged after it.
@@ -268,9 +268,9 @@ impl MethodConfig {
         let wrong = |key: &str, reason: String| Err((key.to_owned(), reason));
         let keys = self.name.keys();
         // What is not set is not written.
-        let given = toml::Table::try_from(self).map_err(|error| ("name".to_owned(), error.to_string()))?;
+        let given = serde_json::to_value(self).map_err(|error| ("name".to_owned(), error.to_string()))?;
         let foreign = |key: &&String| !["name", "label"].contains(&key.as_str()) && !keys.contains(&key.as_str());
-        if let Some(key) = given.keys().find(foreign) {
+        if let Some(key) = given.as_object().and_then(|given| given.keys().find(foreign)) {
             return Err((key.clone(), format!("is no setting of {}, which has {}", self.name, keys.join(", "))));
         }
         if self.label.as_ref().is_some_and(|label| !is_file_name(label)) {
@@ -311,9 +311,10 @@ pub(crate) fn is_file_name(name: &str) -> bool {
     name.len() <= 100 && name.starts_with(char::is_alphanumeric) && name.chars().all(plain)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
     use eblora_core::backend::Cpu;
     use eblora_core::manifold::{Retraction, TangentMap};
     use eblora_core::method::{Continuation, Init};

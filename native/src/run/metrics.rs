@@ -91,7 +91,7 @@ fn step(task: &str, step: usize, loss: f64) -> Value {
     json!({ "event": "step", "task": task, "step": step, "loss": loss })
 }
 
-fn named(values: &[f64], tasks: &[String]) -> Map<String, Value> {
+fn named<T: Copy + Into<Value>>(values: &[T], tasks: &[String]) -> Map<String, Value> {
     tasks.iter().cloned().zip(values.iter().map(|&value| value.into())).collect()
 }
 

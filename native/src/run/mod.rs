@@ -3,19 +3,31 @@
 //! [`engine`] is the one loop that the demo and `eblora train` share; a [`Subject`] is what it runs on, a [`MethodConfig`]
 //! what it runs.
 
+mod answer;
+#[cfg(feature = "cli")]
 pub mod engine;
+#[cfg(feature = "cli")]
 pub mod folder;
+#[cfg(feature = "cli")]
 mod load;
 mod method;
+#[cfg(feature = "cli")]
 pub mod metrics;
+#[cfg(feature = "cli")]
 mod outcome;
+#[cfg(feature = "cli")]
 mod prompts;
+#[cfg(feature = "cli")]
 mod saved;
 mod setting;
 pub mod subject;
+#[cfg(feature = "cli")]
 mod texts;
+#[cfg(feature = "cli")]
 mod train;
+#[cfg(feature = "cli")]
 mod trained;
+#[cfg(feature = "cli")]
 mod watcher;
 
 use std::path::PathBuf;
@@ -26,16 +38,24 @@ use eblora_core::model::ModelError;
 use eblora_core::train::{StateError, TrainError};
 use thiserror::Error;
 
+pub use answer::{Answer, ranked};
+#[cfg(feature = "cli")]
 pub use engine::{MethodRun, Plan, Ran};
+#[cfg(feature = "cli")]
 pub use load::{AnySubject, Loaded, load};
+#[cfg(feature = "cli")]
 pub(crate) use method::{FILE_NAME_RULE, is_file_name};
 pub use method::{MethodConfig, MethodName};
+#[cfg(feature = "cli")]
 pub use outcome::method_result;
+#[cfg(feature = "cli")]
 pub use saved::{Saving, Start, clear as clear_checkpoints, folder as checkpoint_folder};
 pub use setting::{BetweenTasks, Convention, Initial, Tangent, WayBack};
 pub use subject::Subject;
+#[cfg(feature = "cli")]
 pub use train::{Trained, train};
-pub use trained::{Answer, Labels, Learnt};
+#[cfg(feature = "cli")]
+pub use trained::{Labels, Learnt};
 
 /// More threads than this are a typing error.
 pub const MOST_THREADS: usize = 256;
@@ -45,6 +65,7 @@ pub const MOST_THREADS: usize = 256;
 #[non_exhaustive]
 pub enum RunError {
     /// The thread pool could not be made.
+    #[cfg(feature = "cli")]
     #[error("cannot start {threads} threads: {source}; choose fewer with --threads")]
     Threads {
         /// Threads wanted.

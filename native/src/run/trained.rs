@@ -19,7 +19,7 @@ use super::load::{AnySubject, encoder_options, family, targets};
 use super::prompts::{Prompts, user};
 use super::subject::{BertSubject, LlamaSubject, Subject, VitSubject, llama};
 use super::texts::Texts;
-use super::{Loaded, RunError};
+use super::{Answer, Loaded, RunError, ranked};
 use crate::Error;
 use crate::config::RunConfig;
 use crate::data::images::{ImageShape, read_image};
@@ -100,7 +100,7 @@ impl Learnt {
                 return Err(RunError::WhichMethod { folder: folder.to_owned(), wanted, known }.into());
             }
         };
-        let set = AdapterSet::read(&run.adapters(method))?;
+        let set = AdapterSet::read(run.adapters(method))?;
         let index = set.position(task)?;
         let adapter = if base { None } else { Some(set.sum(index)?) };
         let task = set.tasks()[index].name.clone();
@@ -189,15 +189,6 @@ impl<S: Subject> Job for Measure<'_, S> {
         }
         Ok(measured)
     }
-}
-
-/// An answer of a model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answer {
-    /// The label, or what was said.
-    pub answer: String,
-    /// How sure the model is, of 1; `null` for what was decoded freely.
-    pub confidence: Option<f64>,
 }
 
 struct Ask<'a> {
@@ -322,31 +313,5 @@ impl Ask<'_> {
             });
         }
         Ok(all)
-    }
-}
-
-/// The softmax of scores, by name, the largest first.
-fn ranked(scores: &[f64], names: &[String]) -> Vec<Answer> {
-    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    let mut answers: Vec<_> = (names.iter().zip(weights))
-        .map(|(name, weight)| Answer { answer: name.clone(), confidence: Some(weight / sum) })
-        .collect();
-    answers.sort_by(|a, b| b.confidence.partial_cmp(&a.confidence).unwrap_or(std::cmp::Ordering::Equal));
-    answers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_ranked_by_the_softmax_of_their_scores() {
-        let names = ["a", "b", "c"].map(str::to_owned);
-        let answers = ranked(&[-1000.0, -1000.0 + 3.0_f64.ln(), -2000.0], &names);
-        assert_eq!(answers.iter().map(|a| a.answer.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
-        assert!((answers[0].confidence.unwrap() - 0.75).abs() < 1e-12);
-        assert_eq!(answers[2].confidence, Some(0.0));
     }
 }

@@ -60,7 +60,7 @@ impl Observer for Watcher<'_> {
             }
             Progress::Resumed { step, .. } => self.sink.report(Event::Resumed { step }),
             Progress::Warning(text) => self.sink.report(Event::Note(text)),
-            Progress::Evaluating { .. } | Progress::Gradient { .. } => {}
+            Progress::Evaluating { .. } | Progress::Gradient { .. } | Progress::Spectra { .. } => {}
         }
     }
 }

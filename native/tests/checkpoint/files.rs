@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eblora::checkpoint::{CheckpointError, Sittings, Store};
+use eblora::checkpoint::{CheckpointError, Sittings, Snapshot, Store};
 use eblora::core::adapter::{HostAdapters, HostFactors};
 use eblora::core::faer::Mat;
 use eblora::core::method::{After, Value, Values};
@@ -67,6 +67,23 @@ fn names(folder: &Path) -> Vec<String> {
         fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+#[test]
+fn a_snapshot_in_memory_is_what_a_store_writes_and_scores_that_nobody_measured_stay_absent() {
+    let (_root, folder) = three();
+    let snapshot = Snapshot::of(&state(3), &sittings(), NEWEST[1].to_owned()).unwrap();
+    assert_eq!(fs::read(folder.join(NEWEST[0])).unwrap(), snapshot.header);
+    assert_eq!(fs::read(folder.join(NEWEST[1])).unwrap(), snapshot.tensors);
+    assert_eq!(snapshot.clone().read(Path::new("x")).unwrap(), (state(3), sittings()));
+    let mut torn = snapshot;
+    torn.tensors.pop();
+    assert!(torn.read(Path::new("x")).unwrap_err().to_string().starts_with("x: "));
+    let mut wider = state(3);
+    wider.record.accuracy = wider.record.accuracy.with_columns(&[Some(0), None, Some(1)]);
+    let snapshot = Snapshot::of(&wider, &sittings(), "t".to_owned()).unwrap();
+    let (read, _) = snapshot.read(Path::new("x")).unwrap();
+    assert_eq!((read.record.accuracy.get(0, 1), read), (None, wider));
 }
 
 const NEWEST: [&str; 2] = ["00000003.json", "00000003.safetensors"];

@@ -152,7 +152,7 @@ fn a_model_by_name_is_fetched_once_and_then_in_the_cache() {
     assert_eq!(numbers(&String::from_utf8(output.stdout).unwrap()), numbers(&plain));
     assert_eq!(hub.seen.lock().unwrap().len(), seen.len());
     // The adapters name the base as it is called everywhere; the run can be asked, and merged.
-    let set = AdapterSet::read(&project.path("named/eblora/adapters")).unwrap();
+    let set = AdapterSet::read(project.path("named/eblora/adapters")).unwrap();
     let adapter = set.adapter(&set.tasks()[0]).unwrap();
     assert_eq!(adapter.base_model.as_deref(), Some("owner/small"));
     succeeds(&ask(&project, &["eval", "named"], &nobody));

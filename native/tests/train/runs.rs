@@ -54,7 +54,7 @@ fn images_are_trained_measured_and_asked() {
     assert_eq!((events("zero_shot"), events("step"), events("learnt")), (1, 8, 2));
     assert_eq!(events("memory"), 2 * 3 * 4, "two tasks, three linears of four blocks");
 
-    let set = AdapterSet::read(&project.path("run/ours/adapters")).unwrap();
+    let set = AdapterSet::read(project.path("run/ours/adapters")).unwrap();
     assert_eq!(set.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>(), ["fashion", "turned"]);
     let adapter = set.adapter(&set.tasks()[0]).unwrap();
     assert_eq!(adapter.layers.len(), 12);

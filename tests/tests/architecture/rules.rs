@@ -26,7 +26,7 @@ pub const CRATES: [(&str, &[&str]); 4] = [
     ("core", &[]),
     ("gpu", &["eblora-core"]),
     ("native", &["eblora-core", "eblora-gpu"]),
-    ("wasm", &["eblora-core", "eblora-gpu"]),
+    ("wasm", &["eblora", "eblora-core", "eblora-gpu"]),
 ];
 
 /// The parts of `std` that would be input, output, a clock or the surroundings of the process.

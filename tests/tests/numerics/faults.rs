@@ -247,7 +247,7 @@ fn images(count: usize, side: usize, label: u32) -> ImageSet {
 
 /// A run of one task of our own model, with these samples to train on and to be measured on.
 fn train(train: &ImageSet, test: &ImageSet) -> Result<(), Box<TrainError>> {
-    let (cpu, folder) = (B::new(), VitFolder::read(&path("vit_mean")).expect("a model"));
+    let (cpu, folder) = (B::new(), VitFolder::read(path("vit_mean")).expect("a model"));
     let settings = TrainConfig { steps: 2, batch: 2, ..TrainConfig::default() };
     let make = || Vit::new(&cpu, &config(&folder), &weights(&folder));
     let mut trainer = Trainer::new(&cpu, settings, make).expect("a trainer");

@@ -11,6 +11,7 @@ mod llama;
 mod ops;
 mod optim;
 mod resume;
+mod retask;
 mod targets;
 mod text_ops;
 mod threads;

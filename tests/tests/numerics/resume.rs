@@ -15,13 +15,13 @@ use eblora_core::train::{
     TrainError, Trainer,
 };
 
-type B = Cpu<f32>;
-type State = RunState<f32>;
+pub type B = Cpu<f32>;
+pub type State = RunState<f32>;
 
 /// Keeps every state, and stops the run at the n-th time that it is asked.
 #[derive(Default)]
-struct Drawer {
-    states: Vec<State>,
+pub struct Drawer {
+    pub states: Vec<State>,
     stop_after: Option<usize>,
 }
 
@@ -40,15 +40,15 @@ impl Checkpoints<f32> for Drawer {
 
 /// A setup: a method's settings, and the trainer's.
 #[derive(Clone)]
-struct Setup {
-    name: &'static str,
-    method: fn() -> Box<dyn Method<B>>,
-    train: TrainConfig,
+pub struct Setup {
+    pub name: &'static str,
+    pub method: fn() -> Box<dyn Method<B>>,
+    pub train: TrainConfig,
 }
 
-const STEPS: usize = 5;
+pub const STEPS: usize = 5;
 
-fn setups() -> Vec<Setup> {
+pub fn setups() -> Vec<Setup> {
     let train =
         TrainConfig { steps: STEPS, batch: 4, audit_every: 1, snapshots: 2, checkpoint_every: 2, ..Default::default() };
     let setup = |name, method, train: &TrainConfig| Setup { name, method, train: train.clone() };
@@ -82,12 +82,12 @@ fn images(seed: u64, count: usize) -> ImageSet {
 }
 
 /// Three tasks: samples to train on and to be measured on.
-fn sets() -> Vec<(ImageSet, ImageSet)> {
+pub fn sets() -> Vec<(ImageSet, ImageSet)> {
     (0..3).map(|i| (images(i, 15), images(10 + i, 9))).collect()
 }
 
-fn folder() -> VitFolder {
-    VitFolder::read(&path("vit_mean")).expect("a model")
+pub fn folder() -> VitFolder {
+    VitFolder::read(path("vit_mean")).expect("a model")
 }
 
 /// One sitting.

@@ -62,7 +62,7 @@ fn numbers<M: Model<B>>(cpu: &B, mut model: M, samples: &M::Samples, names: &[St
 
 #[test]
 fn a_vit_with_targets_is_the_whole_one_with_adapters_there_alone() {
-    let folder = VitFolder::read(&path("vit_mean")).expect("a model");
+    let folder = VitFolder::read(path("vit_mean")).expect("a model");
     let (config, weights, cpu) = (config(&folder), weights(&folder), Cpu::new());
     let (c, side) = (config.channels, config.image);
     let pixels = (0..3 * c * side * side).map(|i| (i * 37 % 251) as u8).collect();

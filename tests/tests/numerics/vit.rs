@@ -36,7 +36,7 @@ struct Forward<T> {
 impl<'b, B: Backend + 'static> Case<'b, B> {
     fn new(backend: &'b B, folder: &str, fixture: &str) -> Self {
         let fixture = Fixture::read(fixture);
-        let folder = VitFolder::read(&path(folder)).expect("a model");
+        let folder = VitFolder::read(path(folder)).expect("a model");
         let model = Vit::new(backend, &config(&folder), &weights(&folder)).expect("a model");
         let labels = fixture.labels("labels");
         // Room for more than the batch: what lies behind it must not matter.

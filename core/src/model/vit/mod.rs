@@ -1,11 +1,13 @@
 //! Vision Transformer (Dosovitskiy et al. 2021) as Hugging Face's `ViTForImageClassification`: pre-norm blocks, exact
 //! GELU, class-token or mean pooling, linear or frozen-prototype head. Six adaptable linear layers a block.
 
+mod classes;
 mod config;
 mod images;
 mod pass;
 mod workspace;
 
+pub use classes::class_row;
 pub use config::{BlockWeights, Head, LinearWeights, NormWeights, Pooling, Preprocess, VitConfig, VitWeights};
 pub use images::{ImageSet, patchify, patchify_normalized};
 pub use workspace::VitWorkspace;

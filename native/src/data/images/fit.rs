@@ -1,11 +1,12 @@
 //! Making images fit a model.
 
-use std::path::Path;
+use std::io::Cursor;
 
 use image::imageops::{FilterType, resize};
-use image::{DynamicImage, ImageBuffer, ImageReader, Luma};
+use image::{DynamicImage, ImageBuffer, ImageFormat, ImageReader, Luma};
 
 use super::error::ImageError;
+use crate::formats::files::At;
 use eblora_core::model::vit::VitConfig;
 
 /// What a model takes: channels × height × width bytes an image.
@@ -38,9 +39,14 @@ pub(super) fn convertible(found: usize, due: usize) -> bool {
 }
 
 /// Decodes a PNG or JPEG file, told apart by what is in it, and makes it fit.
-pub(super) fn file(path: &Path, due: ImageShape) -> Result<Vec<u8>, ImageError> {
+pub(super) fn file(at: &At, due: ImageShape) -> Result<Vec<u8>, ImageError> {
+    let path = at.path();
     let unread = |source| ImageError::Read { path: path.to_owned(), source };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(unread)?;
+    let mut reader = ImageReader::new(Cursor::new(at.read().map_err(unread)?));
+    if let Ok(named) = ImageFormat::from_path(path) {
+        reader.set_format(named); // for what no decoder recognises
+    }
+    let reader = reader.with_guessed_format().map_err(unread)?;
     let image = reader.decode().map_err(|source| ImageError::Decode { file: path.to_owned(), source })?;
     let planes = planes(&image);
     let found = planes.shape.channels;

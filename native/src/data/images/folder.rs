@@ -4,26 +4,23 @@
 //! the classes that are no images (a licence, a list of classes); inside of a class anything but an image is an error,
 //! since what is left out in silence is missed too late.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use rayon::prelude::*;
+use std::path::Path;
 
 use super::error::ImageError;
 use super::fit::{self, ImageShape};
-use super::{DataError, ImageExamples};
+use super::{DataError, ImageExamples, each};
+use crate::formats::files::At;
 use eblora_core::model::vit::ImageSet;
 
 /// Images that are decoded at a time: enough for all threads, few enough to stop soon at one that is damaged.
 const AT_ONCE: usize = 256;
 
 /// Reads all images of all classes; class names are those of the subfolders.
-pub fn read_image_folder(folder: &Path, due: ImageShape) -> Result<ImageExamples, DataError> {
-    let Listing { classes, files, labels } = list(folder)?;
+pub fn read_image_folder(folder: impl Into<At>, due: ImageShape) -> Result<ImageExamples, DataError> {
+    let Listing { classes, files, labels } = list(&folder.into())?;
     let mut pixels = Vec::new();
     for files in files.chunks(AT_ONCE) {
-        let images: Vec<_> = files.par_iter().map(|file| fit::file(file, due)).collect();
-        for image in images {
+        for image in each(files, |file| fit::file(file, due)) {
             pixels.extend(image?);
         }
     }
@@ -35,36 +32,37 @@ pub fn read_image_folder(folder: &Path, due: ImageShape) -> Result<ImageExamples
 #[derive(Default)]
 struct Listing {
     classes: Vec<String>,
-    files: Vec<PathBuf>,
+    files: Vec<At>,
     /// The class of each file.
     labels: Vec<u32>,
 }
 
-fn list(folder: &Path) -> Result<Listing, ImageError> {
+fn list(folder: &At) -> Result<Listing, ImageError> {
+    let own = |at: &At| at.path().to_owned();
     if folder.exists() && !folder.is_dir() {
-        return Err(ImageError::NotAFolder { path: folder.to_owned() });
+        return Err(ImageError::NotAFolder { path: own(folder) });
     }
     let Listing { mut classes, mut files, mut labels } = Listing::default();
     for class in entries(folder)? {
         if !class.is_dir() {
-            if is_image(&class) {
-                return Err(ImageError::Unsorted { file: class });
+            if is_image(class.path()) {
+                return Err(ImageError::Unsorted { file: own(&class) });
             }
             continue;
         }
-        let Some(name) = class.file_name().and_then(|name| name.to_str()) else {
-            return Err(ImageError::ClassName { folder: class });
+        let Some(name) = class.path().file_name().and_then(|name| name.to_str()) else {
+            return Err(ImageError::ClassName { folder: own(&class) });
         };
         let images = entries(&class)?;
         if images.is_empty() {
-            return Err(ImageError::EmptyClass { folder: class });
+            return Err(ImageError::EmptyClass { folder: own(&class) });
         }
         for file in images {
             if file.is_dir() {
-                return Err(ImageError::Nested { folder: file, class });
+                return Err(ImageError::Nested { folder: own(&file), class: own(&class) });
             }
-            if !is_image(&file) {
-                return Err(ImageError::NotAnImage { file });
+            if !is_image(file.path()) {
+                return Err(ImageError::NotAnImage { file: own(&file) });
             }
             files.push(file);
             labels.push(classes.len() as u32);
@@ -72,23 +70,16 @@ fn list(folder: &Path) -> Result<Listing, ImageError> {
         classes.push(name.to_owned());
     }
     if classes.is_empty() {
-        return Err(ImageError::NoClasses { folder: folder.to_owned() });
+        return Err(ImageError::NoClasses { folder: own(folder) });
     }
     Ok(Listing { classes, files, labels })
 }
 
 /// What is in a folder and not hidden, by name.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    let unread = |source| ImageError::Read { path: folder.to_owned(), source };
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unread)? {
-        let entry = entry.map_err(unread)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
+fn entries(folder: &At) -> Result<Vec<At>, ImageError> {
+    let mut entries = folder.entries().map_err(|source| ImageError::Read { path: folder.path().to_owned(), source })?;
+    entries.retain(|entry| !entry.path().file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    Ok(entries)
 }
 
 fn is_image(file: &Path) -> bool {
@@ -100,6 +91,7 @@ fn is_image(file: &Path) -> bool {
 mod tests {
     use super::*;
     use image::{Rgb, RgbImage};
+    use std::fs;
     use tempfile::TempDir;
 
     const DUE: ImageShape = ImageShape { channels: 3, height: 2, width: 2 };

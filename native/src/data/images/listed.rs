@@ -1,12 +1,9 @@
 //! Images that records name, with their labels.
 
-use std::path::{Path, PathBuf};
-
-use rayon::prelude::*;
-
 use super::fit::{self, ImageShape};
-use super::{DataError, ImageExamples, classes_of};
+use super::{DataError, ImageExamples, classes_of, each};
 use crate::data::records::{Field, read_records};
+use crate::formats::files::At;
 use eblora_core::model::vit::ImageSet;
 
 /// Images that are decoded at a time, as in a folder.
@@ -29,9 +26,14 @@ impl Default for ImageFields {
 
 /// Reads all images that a file of records names. The classes are the distinct labels: by value, if all are whole
 /// numbers, or else by name.
-pub fn read_listed_images(file: &Path, fields: &ImageFields, due: ImageShape) -> Result<ImageExamples, DataError> {
-    let records = read_records(file)?;
-    let folder = file.parent().unwrap_or(Path::new(""));
+pub fn read_listed_images(
+    file: impl Into<At>,
+    fields: &ImageFields,
+    due: ImageShape,
+) -> Result<ImageExamples, DataError> {
+    let file = file.into();
+    let records = read_records(&file)?;
+    let folder = file.parent();
     let (mut images, mut labels) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len()));
     for record in &records {
         let image = record.value(&fields.image)?;
@@ -40,11 +42,10 @@ pub fn read_listed_images(file: &Path, fields: &ImageFields, due: ImageShape) ->
     }
     let mut pixels = Vec::new();
     for images in images.chunks(AT_ONCE) {
-        let read = |(path, field): &(PathBuf, Field<'_>)| {
+        let read = |(path, field): &(At, Field<'_>)| {
             fit::file(path, due).map_err(|source| DataError::ImageOf { place: field.place(), source: source.into() })
         };
-        let images: Vec<_> = images.par_iter().map(read).collect();
-        for image in images {
+        for image in each(images, read) {
             pixels.extend(image?);
         }
     }

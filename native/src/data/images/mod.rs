@@ -21,9 +21,9 @@ pub use fit::ImageShape;
 use super::error::DataError;
 use super::labels::LabelSpace;
 use super::place::Place;
+use crate::formats::files::At;
 use eblora_core::model::vit::ImageSet;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// Images and the names of their classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,19 @@ impl ImageExamples {
 ///
 /// # Errors
 /// When it can't be read, or has other channels than can be made those that are due.
-pub fn read_image(file: &Path, due: ImageShape) -> Result<Vec<u8>, DataError> {
-    Ok(fit::file(file, due)?)
+pub fn read_image(file: impl Into<At>, due: ImageShape) -> Result<Vec<u8>, DataError> {
+    Ok(fit::file(&file.into(), due)?)
+}
+
+/// What `read` makes of each, in order, on all threads where there are threads.
+fn each<T: Sync, R: Send>(items: &[T], read: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+    #[cfg(feature = "cli")]
+    {
+        use rayon::prelude::*;
+        items.par_iter().map(read).collect()
+    }
+    #[cfg(not(feature = "cli"))]
+    items.iter().map(read).collect()
 }
 
 /// The distinct labels in order, and the index of each sample's among them.

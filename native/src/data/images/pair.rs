@@ -7,23 +7,27 @@
 //!
 //! The classes are the distinct labels in order, as decimal numbers.
 
-use std::path::Path;
-
 use super::error::ImageError;
 use super::fit::{ImageShape, Planes, convertible, fit};
 use super::{DataError, ImageExamples, classes_of};
+use crate::formats::files::At;
 use crate::formats::idx;
 use crate::formats::npy::{self, Element, NpyArray};
 use eblora_core::model::vit::ImageSet;
 
 /// Reads a pair of idx files.
-pub fn read_image_idx(images: &Path, labels: &Path, due: ImageShape) -> Result<ImageExamples, DataError> {
+pub fn read_image_idx(
+    images: impl Into<At>,
+    labels: impl Into<At>,
+    due: ImageShape,
+) -> Result<ImageExamples, DataError> {
+    let (images, labels) = (&images.into(), &labels.into());
     let (images_file, labels_file) = (name(images), name(labels));
     let (images_bytes, labels_bytes) = (bytes(images)?, bytes(labels)?);
     let (found, labels) =
         idx::read_pair((&images_bytes, &images_file), (&labels_bytes, &labels_file)).map_err(ImageError::Idx)?;
     if !convertible(1, due.channels) {
-        return Err(ImageError::Channels { file: images.to_owned(), found: 1, expected: due.channels }.into());
+        return Err(ImageError::Channels { file: images.path().to_owned(), found: 1, expected: due.channels }.into());
     }
     if labels.is_empty() {
         return Err(ImageError::NoImages { file: images_file }.into());
@@ -34,7 +38,12 @@ pub fn read_image_idx(images: &Path, labels: &Path, due: ImageShape) -> Result<I
 }
 
 /// Reads a pair of npy files. Whether channels come first or last is told by how many the model takes, then by its size.
-pub fn read_image_npy(images: &Path, labels: &Path, due: ImageShape) -> Result<ImageExamples, DataError> {
+pub fn read_image_npy(
+    images: impl Into<At>,
+    labels: impl Into<At>,
+    due: ImageShape,
+) -> Result<ImageExamples, DataError> {
+    let (images, labels) = (&images.into(), &labels.into());
     let (images_file, labels_file) = (name(images), name(labels));
     let (images_bytes, labels_bytes) = (bytes(images)?, bytes(labels)?);
     npy_pair((&images_bytes, images_file), (&labels_bytes, labels_file), due)
@@ -149,12 +158,12 @@ fn examples<T: Ord + Clone + ToString>(
     ImageExamples { set: ImageSet { channels, height, width, pixels, labels }, classes }
 }
 
-fn bytes(file: &Path) -> Result<Vec<u8>, ImageError> {
-    std::fs::read(file).map_err(|source| ImageError::Read { path: file.to_owned(), source })
+fn bytes(file: &At) -> Result<Vec<u8>, ImageError> {
+    file.read().map_err(|source| ImageError::Read { path: file.path().to_owned(), source })
 }
 
-fn name(file: &Path) -> String {
-    file.display().to_string()
+fn name(file: &At) -> String {
+    file.path().display().to_string()
 }
 
 #[cfg(test)]
@@ -262,11 +271,11 @@ mod tests {
         write("l.idx", &[0, 0, 8, 1, 0, 0, 0, 2, 7, 3]);
         write("i.npy", &file("|u1", &[2, 1, 2], &[1, 2, 3, 4]));
         write("l.npy", &file("|u1", &[2], &[7, 3]));
-        let idx = read_image_idx(&path("i.idx"), &path("l.idx"), due(3, 1, 2)).unwrap();
+        let idx = read_image_idx(path("i.idx"), path("l.idx"), due(3, 1, 2)).unwrap();
         assert_eq!((idx.set.image(1), &idx.set.labels[..]), (&[3, 4, 3, 4, 3, 4][..], &[1, 0][..]));
         assert_eq!(idx.classes, ["3", "7"]);
-        assert_eq!(read_image_npy(&path("i.npy"), &path("l.npy"), due(3, 1, 2)).unwrap(), idx);
-        let told = |images: &str, due| read_image_idx(&path(images), &path("l.idx"), due).unwrap_err().to_string();
+        assert_eq!(read_image_npy(path("i.npy"), path("l.npy"), due(3, 1, 2)).unwrap(), idx);
+        let told = |images: &str, due| read_image_idx(path(images), path("l.idx"), due).unwrap_err().to_string();
         assert!(told("none", due(1, 1, 1)).starts_with("cannot read "));
         assert!(told("l.idx", due(1, 1, 1)).contains("is it the other file of the pair?"));
         assert!(told("i.idx", due(2, 1, 1)).ends_with("i.idx holds images of 1 channel(s), the model takes 2"));

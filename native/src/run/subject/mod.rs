@@ -1,8 +1,10 @@
 //! What a run is about: a base model and its tasks, for any backend.
 
+#[cfg(feature = "cli")]
 mod bert;
+#[cfg(feature = "cli")]
 pub mod llama;
-mod vit;
+pub mod vit;
 
 use std::borrow::Cow;
 
@@ -10,7 +12,9 @@ use eblora_core::backend::Backend;
 use eblora_core::model::{Model, ModelError, Samples};
 use eblora_core::train::{Fact, Task};
 
+#[cfg(feature = "cli")]
 pub use bert::{BertSubject, TextHead};
+#[cfg(feature = "cli")]
 pub use llama::LlamaSubject;
 pub use vit::VitSubject;
 

@@ -56,12 +56,17 @@ impl Subject for VitSubject<'_> {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        let mut facts = vec![Fact::new("base model", format!("one of checksum {:08x}", self.checksum))];
-        for task in &self.tasks {
-            let pixels = |set: &ImageSet| crc32fast::hash(&set.pixels);
-            let value = format!("{:08x}, {:08x}", pixels(&task.train), pixels(&task.test));
-            facts.push(Fact::new(format!("images of {}", task.name), value));
-        }
-        facts
+        facts(self.checksum, self.tasks.iter().map(Named::task))
     }
+}
+
+/// What tells a run on images from another: the checksum of the base ([`vit_checksum`]), and those of the images.
+pub fn facts<'a>(base: u32, tasks: impl Iterator<Item = Task<'a, ImageSet>>) -> Vec<Fact> {
+    let mut facts = vec![Fact::new("base model", format!("one of checksum {base:08x}"))];
+    for task in tasks {
+        let pixels = |set: &ImageSet| crc32fast::hash(&set.pixels);
+        let value = format!("{:08x}, {:08x}", pixels(task.train), pixels(task.test));
+        facts.push(Fact::new(format!("images of {}", task.name), value));
+    }
+    facts
 }
