@@ -81,6 +81,22 @@ fn images_are_trained_measured_and_asked() {
 }
 
 #[test]
+fn what_is_bundled_needs_no_file() {
+    let project = Project::images();
+    let task = |name: &str| {
+        format!("[[task]]\nname = \"{name}\"\ntrain = \"bundled:{name}/train\"\ntest = \"bundled:{name}/test\"\n")
+    };
+    let text = "out = \"run\"\nthreads = 1\n[model]\nbase = \"bundled\"\nblocks = [3]\n[train]\nsteps = 2\nbatch = 4\n\
+                train_samples = 20\ntest_samples = 20\n[[method]]\nname = \"eblora\"\nrank = 2\n";
+    project.write("bundled.toml", format!("{text}{}{}", task("fashion"), task("mnist-inverted")));
+    project.succeeds(&["train", "bundled.toml", "-q"]);
+    measured_again(&project, &result(&project, "run/result.json"));
+    assert_eq!(project.succeeds(&["predict", "run", "turned/train-0.png", "--top", "1"]).lines().count(), 1);
+    let message = project.refuses(&["check", "bundled.toml", "task.1.test=bundled:mnist/test"]);
+    assert!(message.contains("bundled:mnist/test is not bundled; there are bundled:fashion/train"), "{message}");
+}
+
+#[test]
 fn texts_are_trained_measured_and_asked() {
     let project = Project::texts();
     project.succeeds(&["train", "run.toml", "--quiet"]);
