@@ -15,7 +15,7 @@ const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target");
 export const WEB = process.env.EBLORA_WEB ?? path.join(TARGET, "web");
 export const ARTEFACTS = path.join(TARGET, "web-artefacts");
 const TOOLS = process.env.EBLORA_WEB_TOOLS ?? path.join(TARGET, "web-tools");
-const CHROMIUM = process.env.EBLORA_CHROMIUM ?? "/usr/bin/chromium";
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8",
@@ -133,7 +133,7 @@ export async function settings(page, values) {
 }
 
 /** Presses start, and waits until both have ended. */
-export async function train(page, timeout = 120_000) {
+export async function train(page, timeout = 300_000) {
   await page.click("#start");
   await page.waitForFunction(() => document.body.dataset.state !== "idle");
   await ready(page, timeout);

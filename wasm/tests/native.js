@@ -32,7 +32,7 @@ export async function inFolder(work) {
 /** `result.json` of the demo with these flags. */
 export const demo = (...flags) =>
   inFolder((folder) => {
-    eblora("demo", "--quiet", "--out", folder, ...flags);
+    eblora("demo", "--quiet", "--threads", "1", "--out", folder, ...flags);
     return JSON.parse(readFileSync(path.join(folder, "result.json"), "utf8"));
   });
 
