@@ -8,6 +8,7 @@ mod elementwise;
 mod geometry;
 mod matmul;
 mod rows;
+mod stacks;
 mod weights;
 
 use eblora_core::backend::{Backend, Cpu};
