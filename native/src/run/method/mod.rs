@@ -1,89 +1,16 @@
 //! The registry: from a method's name and settings to the method. A front that offers a new method adds it here.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod make;
+mod name;
+#[cfg(test)]
+mod tests;
 
-use clap::ValueEnum;
+pub use name::MethodName;
+
 use eblora_core::adapter::DepthSchedule;
-use eblora_core::backend::Backend;
-use eblora_core::method::{Eblora, EbloraConfig, LoraConfig, LoraFt, Method};
 use serde::{Deserialize, Serialize};
 
 use super::setting::{BetweenTasks, Convention, Initial, Tangent, WayBack};
-
-/// A method that can be run by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MethodName {
-    /// LoRA, one fresh adapter a task, merged after it.
-    LoraFt,
-    /// Energy-balanced: s·U·Vᵀ with orthonormal factors, no protection of earlier tasks.
-    Ebo,
-    /// EBO with V orthogonal to the gradient subspace of earlier tasks.
-    Eblora,
-}
-
-impl MethodName {
-    /// Every method.
-    pub const ALL: [Self; 3] = [Self::LoraFt, Self::Ebo, Self::Eblora];
-
-    /// The name on the command line, in configs and in `result.json`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LoraFt => "lora-ft",
-            Self::Ebo => "ebo",
-            Self::Eblora => "eblora",
-        }
-    }
-
-    /// Whether its factors stay orthonormal.
-    pub fn is_balanced(self) -> bool {
-        self != Self::LoraFt
-    }
-
-    /// Whether it protects a subspace M.
-    pub fn has_memory(self) -> bool {
-        self == Self::Eblora
-    }
-
-    /// The settings of [`MethodConfig`] that it has beside `name` and `label`.
-    pub fn keys(self) -> &'static [&'static str] {
-        match self {
-            Self::LoraFt => &["rank", "alpha", "rate", "weight_decay", "between_tasks"],
-            Self::Ebo => &BALANCED[..11],
-            Self::Eblora => &BALANCED,
-        }
-    }
-}
-
-/// The settings of balanced methods; the last two are of those with a memory.
-const BALANCED: [&str; 13] = [
-    "rank",
-    "step",
-    "convention",
-    "s_rate",
-    "s_first",
-    "s_last",
-    "weight_decay",
-    "init",
-    "tangent",
-    "retraction",
-    "drift_period",
-    "epsilon",
-    "budget",
-];
-
-impl AsRef<str> for MethodName {
-    fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for MethodName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A method with its settings; what is not set is the method's default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +30,9 @@ pub struct MethodConfig {
     /// AdamW's rate of LoRA's A and B.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
+    /// Samples of each earlier task that replay trains on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
     /// What becomes of LoRA's adapter between tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub between_tasks: Option<BetweenTasks>,
@@ -142,6 +72,30 @@ pub struct MethodConfig {
     /// Most protected directions a layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<usize>,
+    /// Share ε_w of the pretrained weight's energy that KeepLoRA keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_epsilon: Option<f64>,
+    /// Share of the inputs' energy that InfLoRA keeps of the first task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lamb: Option<f64>,
+    /// What that share grows towards over the tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lame: Option<f64>,
+    /// O-LoRA's λ₁, of the overlap with earlier tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap_penalty: Option<f64>,
+    /// O-LoRA's λ₂, of the factors' norms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_penalty: Option<f64>,
+    /// SEFE's λ, of the masked entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f64>,
+    /// Share of a layer's entries that SEFE masks after each task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masked_share: Option<f64>,
+    /// Share of the singular triplets that OSF freezes in the first task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen_share: Option<f64>,
 }
 
 impl MethodConfig {
@@ -160,6 +114,7 @@ impl MethodConfig {
             rank: None,
             alpha: None,
             rate: None,
+            samples: None,
             between_tasks: None,
             step: None,
             convention: None,
@@ -173,91 +128,20 @@ impl MethodConfig {
             drift_period: None,
             epsilon: None,
             budget: None,
+            weight_epsilon: None,
+            lamb: None,
+            lame: None,
+            overlap_penalty: None,
+            norm_penalty: None,
+            penalty: None,
+            masked_share: None,
+            frozen_share: None,
         }
     }
 
     /// What it is called in tables and folders.
     pub fn label(&self) -> &str {
         self.label.as_deref().unwrap_or(self.name.as_str())
-    }
-
-    /// Its rank, set or not.
-    pub fn rank(&self) -> usize {
-        self.rank.unwrap_or(match self.name {
-            MethodName::LoraFt => LoraConfig::default().rank,
-            MethodName::Ebo | MethodName::Eblora => EbloraConfig::default().rank,
-        })
-    }
-
-    /// The method itself.
-    ///
-    /// ```
-    /// use eblora::core::{backend::Cpu, method::Method};
-    /// use eblora::run::{MethodConfig, MethodName};
-    /// let method = MethodConfig::new(MethodName::Ebo).make::<Cpu<f32>>();
-    /// assert!(method.needs_gradients());
-    /// ```
-    pub fn make<B: Backend + 'static>(&self) -> Box<dyn Method<B>> {
-        match self.name {
-            MethodName::LoraFt => Box::new(LoraFt::new(self.lora())),
-            MethodName::Ebo | MethodName::Eblora => Box::new(Eblora::new(self.balanced())),
-        }
-    }
-
-    fn lora(&self) -> LoraConfig {
-        let default = LoraConfig::default();
-        LoraConfig {
-            rank: self.rank(),
-            alpha: self.alpha.unwrap_or(2.0 * self.rank() as f64),
-            rate: self.rate.unwrap_or(default.rate),
-            weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
-            continuation: self.between_tasks.map_or(default.continuation, Into::into),
-            ..default
-        }
-    }
-
-    fn balanced(&self) -> EbloraConfig {
-        let default = match self.name {
-            MethodName::Ebo => EbloraConfig::ebo(),
-            _ => EbloraConfig::default(),
-        };
-        let [first, last] = self.magnitudes();
-        let geometry = default.geometry;
-        EbloraConfig {
-            rank: self.rank(),
-            epsilon: default.epsilon.map(|epsilon| self.epsilon.unwrap_or(epsilon)),
-            budget: self.budget.or(default.budget),
-            step: self.step.unwrap_or(default.step),
-            convention: self.convention.map_or(default.convention, Into::into),
-            magnitude_rate: self.s_rate.unwrap_or(default.magnitude_rate),
-            weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
-            depth: DepthSchedule::new(first, last).unwrap_or(default.depth), // checked before
-            init: self.init.map_or(default.init, Into::into),
-            geometry: eblora_core::optim::RiemannianConfig {
-                tangent: self.tangent.map_or(geometry.tangent, Into::into),
-                retraction: self.retraction.map_or(geometry.retraction, Into::into),
-                drift_period: self.drift_period.unwrap_or(geometry.drift_period),
-            },
-            ..default
-        }
-    }
-
-    /// s₀ in the first and the last block.
-    fn magnitudes(&self) -> [f64; 2] {
-        let default = DepthSchedule::default();
-        [self.s_first.unwrap_or(default.min()), self.s_last.unwrap_or(default.max())]
-    }
-
-    /// The learning rates that it runs with, by name.
-    pub fn learning_rates(&self) -> BTreeMap<String, f64> {
-        let rates = match self.name {
-            MethodName::LoraFt => vec![("lora", self.lora().rate)],
-            MethodName::Ebo | MethodName::Eblora => {
-                let config = self.balanced();
-                vec![("relative step", config.step), ("s", config.magnitude_rate)]
-            }
-        };
-        rates.into_iter().map(|(name, rate)| (name.to_owned(), rate)).collect()
     }
 
     /// Whether every setting is one of the method's, and in its range.
@@ -276,7 +160,7 @@ impl MethodConfig {
         if self.label.as_ref().is_some_and(|label| !is_file_name(label)) {
             return wrong("label", FILE_NAME_RULE.to_owned());
         }
-        for (key, count) in [("rank", self.rank), ("budget", self.budget)] {
+        for (key, count) in [("rank", self.rank), ("budget", self.budget), ("samples", self.samples)] {
             if count == Some(0) {
                 return wrong(key, "0 is not in the range 1..".to_owned());
             }
@@ -287,11 +171,28 @@ impl MethodConfig {
                 return wrong(key, format!("{value} is not above 0"));
             }
         }
-        if let Some(decay) = self.weight_decay.filter(|d| !(0.0..1.0).contains(d)) {
-            return wrong("weight_decay", format!("{decay} is not in the range 0 ≤ weight_decay < 1"));
+        let penalties =
+            [("overlap_penalty", self.overlap_penalty), ("norm_penalty", self.norm_penalty), ("penalty", self.penalty)];
+        for (key, value) in penalties {
+            if let Some(value) = value.filter(|v| !(v.is_finite() && *v >= 0.0)) {
+                return wrong(key, format!("{value} is not 0 or above"));
+            }
         }
-        if let Some(epsilon) = self.epsilon.filter(|e| !(*e > 0.0 && *e <= 1.0)) {
-            return wrong("epsilon", format!("{epsilon} is not in the range 0 < epsilon ≤ 1"));
+        for (key, value) in [("weight_decay", self.weight_decay), ("frozen_share", self.frozen_share)] {
+            if let Some(value) = value.filter(|v| !(0.0..1.0).contains(v)) {
+                return wrong(key, format!("{value} is not in the range 0 ≤ {key} < 1"));
+            }
+        }
+        for (key, value) in [
+            ("epsilon", self.epsilon),
+            ("weight_epsilon", self.weight_epsilon),
+            ("lamb", self.lamb),
+            ("lame", self.lame),
+            ("masked_share", self.masked_share),
+        ] {
+            if let Some(value) = value.filter(|v| !(*v > 0.0 && *v <= 1.0)) {
+                return wrong(key, format!("{value} is not in the range 0 < {key} ≤ 1"));
+            }
         }
         let [first, last] = self.magnitudes();
         match DepthSchedule::new(first, last) {
@@ -309,117 +210,4 @@ pub(crate) const FILE_NAME_RULE: &str = "must be made of letters, digits, `-`, `
 pub(crate) fn is_file_name(name: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || "-_+.".contains(c);
     name.len() <= 100 && name.starts_with(char::is_alphanumeric) && name.chars().all(plain)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use eblora_core::backend::Cpu;
-    use eblora_core::manifold::{Retraction, TangentMap};
-    use eblora_core::method::{Continuation, Init};
-    use eblora_core::optim::StepConvention;
-
-    #[test]
-    fn names_on_the_command_line_are_those_in_configs_and_results() {
-        assert_eq!(MethodName::value_variants(), MethodName::ALL);
-        for method in MethodName::ALL {
-            assert_eq!(method.to_possible_value().unwrap().get_name(), method.as_str());
-            assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
-            assert_eq!(MethodConfig::new(method).make::<Cpu<f32>>().name(), method.as_str());
-        }
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_core() {
-        assert_eq!(MethodConfig::new(MethodName::LoraFt).lora(), LoraConfig::default());
-        assert_eq!(MethodConfig::new(MethodName::Ebo).balanced(), EbloraConfig::ebo());
-        assert_eq!(MethodConfig::new(MethodName::Eblora).balanced(), EbloraConfig::default());
-    }
-
-    #[test]
-    fn every_setting_reaches_the_method_that_has_it() {
-        let base = |name| MethodConfig { rank: Some(3), weight_decay: Some(0.5), ..MethodConfig::new(name) };
-        let lora = MethodConfig {
-            alpha: Some(5.0),
-            rate: Some(0.1),
-            between_tasks: Some(BetweenTasks::Continue),
-            ..base(MethodName::LoraFt)
-        };
-        assert_eq!(lora.check(), Ok(()));
-        let want = LoraConfig {
-            rank: 3,
-            alpha: 5.0,
-            rate: 0.1,
-            weight_decay: 0.5,
-            continuation: Continuation::Continue,
-            ..LoraConfig::default()
-        };
-        assert_eq!(lora.lora(), want);
-        let eblora = MethodConfig {
-            step: Some(0.1),
-            convention: Some(Convention::Raw),
-            s_rate: Some(0.2),
-            s_first: Some(0.0),
-            s_last: Some(0.5),
-            init: Some(Initial::Random),
-            tangent: Some(Tangent::Canonical),
-            retraction: Some(WayBack::Qr),
-            drift_period: Some(7),
-            epsilon: Some(0.9),
-            budget: Some(5),
-            ..base(MethodName::Eblora)
-        };
-        assert_eq!(eblora.check(), Ok(()));
-        let want = EbloraConfig {
-            rank: 3,
-            epsilon: Some(0.9),
-            budget: Some(5),
-            step: 0.1,
-            convention: StepConvention::Raw,
-            magnitude_rate: 0.2,
-            weight_decay: 0.5,
-            depth: DepthSchedule::new(0.0, 0.5).unwrap(),
-            init: Init::Random,
-            geometry: eblora_core::optim::RiemannianConfig {
-                tangent: TangentMap::Canonical,
-                retraction: Retraction::Qr,
-                drift_period: 7,
-            },
-            ..EbloraConfig::default()
-        };
-        assert_eq!(eblora.balanced(), want);
-        // The lists of keys name every field.
-        let fields = serde_json::to_value(&eblora).unwrap();
-        let known = |key: &String| key == "name" || MethodName::Eblora.keys().contains(&key.as_str());
-        assert!(fields.as_object().unwrap().keys().all(known));
-    }
-
-    #[test]
-    fn wrong_settings_are_named() {
-        let wrong = |change: fn(&mut MethodConfig), name| {
-            let mut config = MethodConfig::new(name);
-            change(&mut config);
-            let (key, what) = config.check().unwrap_err();
-            format!("{key} {what}")
-        };
-        let lora = MethodName::LoraFt;
-        assert_eq!(
-            wrong(|c| c.epsilon = Some(0.9), lora),
-            "epsilon is no setting of lora-ft, which has rank, alpha, rate, weight_decay, between_tasks"
-        );
-        assert!(wrong(|c| c.epsilon = Some(0.9), MethodName::Ebo).starts_with("epsilon is no setting of ebo"));
-        assert_eq!(wrong(|c| c.rank = Some(0), lora), "rank 0 is not in the range 1..");
-        assert_eq!(wrong(|c| c.rate = Some(f64::NAN), lora), "rate NaN is not above 0");
-        assert_eq!(wrong(|c| c.s_rate = Some(-1.0), MethodName::Ebo), "s_rate -1 is not above 0");
-        assert!(
-            wrong(|c| c.epsilon = Some(1.5), MethodName::Eblora).contains("1.5 is not in the range 0 < epsilon ≤ 1")
-        );
-        assert!(wrong(|c| c.s_first = Some(1.0), MethodName::Ebo).starts_with("s_first "));
-        assert!(wrong(|c| c.s_last = Some(-1.0), MethodName::Ebo).starts_with("s_last "));
-        assert!(wrong(|c| c.weight_decay = Some(1.0), lora).starts_with("weight_decay 1 "));
-        for label in ["", "../x", ".hidden", "a b", "a/b"] {
-            let config = MethodConfig { label: Some(label.to_owned()), ..MethodConfig::new(lora) };
-            assert_eq!(config.check().unwrap_err().0, "label", "{label:?}");
-        }
-    }
 }
