@@ -108,10 +108,10 @@ impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
         for task in 0..2 {
             let gradients = gradients(model.sites(), S::MEMORY, task)?;
             let (sites, blocks) = (model.sites(), model.blocks());
-            let start = TaskStart { task, sites, blocks, gradients, previous: None, seed: SEED };
+            let start = TaskStart { blocks, gradients, ..TaskStart::new([task, 2], sites, SEED) };
             adapters = Some(method.begin_task(b, start)?);
             if task == 0 {
-                method.end_task(b)?;
+                method.end_task(b, &[])?;
             }
         }
         let Some(adapters) = adapters else { return Err(MethodError::Order("no task").into()) };

@@ -97,6 +97,17 @@ name = "lora-ft"             # plain LoRA, the baseline that forgets
 #weight_decay = 0.0
 #between_tasks = "merge"     # or "continue": one adapter through all tasks
 
+# Bounds, with the settings of lora-ft: "individual" (each task from the base anew), "multi-task" (all tasks' samples in
+# each task), "replay" (samples = 100 of each earlier task beside a task's own).
+# Relatives of LoRA that forget less; each has rank, alpha, rate and weight_decay as above, unless it says otherwise:
+#   "lora-gpm"    epsilon, budget: as of eblora
+#   "o-lora"      overlap_penalty = 0.5, norm_penalty = 0.0
+#   "sefe"        penalty = 2500.0, masked_share = 0.02
+#   "keeplora"    rank 32; epsilon = 0.99, weight_epsilon = 0.6 (of the pretrained weight)
+#   "inflora"     no alpha; lamb = 0.98, lame = 1.0 (share of the inputs' energy that is kept of the first and last task)
+#   "stella"      step, convention, s_rate, tangent, retraction: as of eblora; no rate
+#   "osf"         rate = 0.001, frozen_share = 0.5; nothing else
+
 [[method]]
 name = "eblora"              # energy-balanced, earlier tasks protected; "ebo" is the same without protection
 #rank = 8

@@ -128,13 +128,13 @@ where
         let learnt = pollster::block_on(trainer.run(method.as_mut(), &tasks[..1], &mut Silent));
         learnt.map_err(|source| RunError::Train { method: config.label().to_owned(), source: Box::new(source) })?;
         let model = trainer.model();
-        let gradients = if method.needs_gradients() {
+        let gradients = if method.needs().gradients {
             crate::bench::gradients(model.sites(), config.rank(), 1)?
         } else {
             Vec::new()
         };
         let (sites, blocks) = (model.sites(), model.blocks());
-        let start = TaskStart { task: 1, sites, blocks, gradients, previous: None, seed: SEED };
+        let start = TaskStart { blocks, gradients, ..TaskStart::new([1, 2], sites, SEED) };
         let mut adapters = method.begin_task(b, start).map_err(failed)?;
         let batch: Vec<usize> = (0..ground.train.batch.min(tasks[0].train.len())).collect();
         let mut work = model.workspace(b, batch.len()).map_err(wrong)?;
