@@ -12,6 +12,7 @@ const PROGRAMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "g
 /// Builds the page and runs its tests.
 pub fn test() -> Result<(), String> {
     web::build()?;
+    let parity = web::build_parity()?;
     let chromium = chromium()?;
     let mut tests: Vec<PathBuf> = (root().join(TESTS).read_dir().map_err(|error| format!("{TESTS}: {error}"))?)
         .flatten()
@@ -28,6 +29,7 @@ pub fn test() -> Result<(), String> {
         .env("CHROMIUM", chromium)
         .env("EBLORA", built()?.join(format!("eblora{}", std::env::consts::EXE_SUFFIX)))
         .env("EBLORA_WEB", web::folder())
+        .env("EBLORA_PARITY", parity)
         .env("EBLORA_WEB_TOOLS", node::tools());
     run(&mut node)
 }

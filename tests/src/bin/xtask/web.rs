@@ -28,7 +28,7 @@ pub fn folder() -> PathBuf {
 pub fn build() -> Result<(), String> {
     node::prepare()?;
     let bindgen = bindgen()?;
-    let compiled = compile()?;
+    let compiled = compile(&[])?;
     let package = folder().join("eblora");
     copy(&root().join("wasm/web"), &folder())?;
     copy(&root().join("wasm/package"), &package)?;
@@ -49,13 +49,22 @@ pub fn build() -> Result<(), String> {
     Ok(())
 }
 
+/// Builds the module with the kernels' parity suite in it, for the browser's tests alone; returns its folder.
+pub fn build_parity() -> Result<PathBuf, String> {
+    let (bindgen, folder) = (bindgen()?, root().join("target/web-parity"));
+    let compiled = compile(&["--features", "parity"])?;
+    write_script(&bindgen, &compiled, &folder)?;
+    Ok(folder)
+}
+
 /// The compiled module.
-fn compile() -> Result<PathBuf, String> {
+fn compile(more: &[&str]) -> Result<PathBuf, String> {
     let (ending, mut build) = toolchain::find(&TARGET)?;
     let folder = root().join("target").join(format!("wasm{ending}"));
     build
         .args(["build", "--release", "--locked", "--package", "eblora-wasm", "--target", TARGET.triple, "--target-dir"])
         .arg(&folder)
+        .args(more)
         .env("RUSTFLAGS", "-C target-feature=+simd128");
     run(&mut build)?;
     Ok(folder.join(TARGET.triple).join("release").join(format!("{MODULE}.wasm")))
@@ -64,7 +73,7 @@ fn compile() -> Result<PathBuf, String> {
 /// Writes the JavaScript around the module, and the module made small and fast. The module is put in place last.
 fn bind(bindgen: &Path, compiled: &Path, package: &Path, module: &Path) -> Result<(), String> {
     let scratch = node::tools().join("bound");
-    run(command(bindgen, &["--target", "web", "--out-name", MODULE, "--out-dir"]).arg(&scratch).arg(compiled))?;
+    write_script(bindgen, compiled, &scratch)?;
     // Debian's wasm-opt is too old, and breaks the module without a word: npm's is taken.
     let script = node::tools().join("node_modules/binaryen/bin/wasm-opt");
     let (bound, small) = (scratch.join(format!("{MODULE}_bg.wasm")), scratch.join("small.wasm"));
@@ -75,6 +84,11 @@ fn bind(bindgen: &Path, compiled: &Path, package: &Path, module: &Path) -> Resul
         copy_file(&scratch.join(&name), &package.join(&name))?;
     }
     copy_file(&small, module)
+}
+
+/// The JavaScript around the module, and the module as that wants it.
+fn write_script(bindgen: &Path, compiled: &Path, folder: &Path) -> Result<(), String> {
+    run(command(bindgen, &["--target", "web", "--out-name", MODULE, "--out-dir"]).arg(folder).arg(compiled))
 }
 
 /// wasm-bindgen's program of the very version that the module is compiled with.
