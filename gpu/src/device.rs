@@ -117,7 +117,8 @@ impl Device {
         let memory = Pool::new(Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
         let limit = raw.limits().max_storage_buffer_binding_size;
         let device = Self {
-            name: info.name.clone(),
+            // Browsers tell no name.
+            name: if info.name.is_empty() { "WebGPU".to_owned() } else { info.name.clone() },
             max_binding: restrict.binding.map_or(limit, |m| m.min(limit)),
             max_memory: restrict.memory.unwrap_or(u64::MAX),
             subgroups: raw.features().contains(wgpu::Features::SUBGROUP),

@@ -2,7 +2,10 @@
 
 use eblora_core::backend::Cpu;
 use eblora_gpu::{Gpu, Wanted};
+use js_sys::{Function, Promise, Reflect};
 use serde::Serialize;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
 use crate::error::{Code, Result, WebError};
 
@@ -59,10 +62,27 @@ fn cpu(note: Option<String>) -> (Device, DeviceInfo) {
     (Device::Cpu(Box::leak(Box::new(Cpu::new()))), info)
 }
 
+/// What the browser says of its adapter beside a name, which most don't tell: maker and architecture.
+async fn described(navigator: &JsValue) -> String {
+    let get = |of: &JsValue, key: &str| Reflect::get(of, &key.into()).unwrap_or_default();
+    let gpu = get(navigator, "gpu");
+    let request = get(&gpu, "requestAdapter").dyn_into::<Function>().and_then(|request| request.call0(&gpu));
+    let adapter = match request.and_then(|promise| promise.dyn_into::<Promise>()) {
+        Ok(promise) => JsFuture::from(promise).await.unwrap_or_default(),
+        Err(_) => JsValue::UNDEFINED,
+    };
+    let info = get(&adapter, "info");
+    let words = ["vendor", "architecture"].map(|key| get(&info, key).as_string().unwrap_or_default());
+    match words.join(" ").trim() {
+        "" => "WebGPU".to_owned(),
+        words => words.to_owned(),
+    }
+}
+
 /// WebGPU's device, or why there is none, in a sentence.
 async fn webgpu() -> core::result::Result<(Device, DeviceInfo), String> {
-    let navigator = js_sys::Reflect::get(&js_sys::global(), &"navigator".into()).unwrap_or_default();
-    let there = js_sys::Reflect::get(&navigator, &"gpu".into()).is_ok_and(|gpu| !gpu.is_undefined() && !gpu.is_null());
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).unwrap_or_default();
+    let there = Reflect::get(&navigator, &"gpu".into()).is_ok_and(|gpu| !gpu.is_undefined() && !gpu.is_null());
     if !there {
         return Err("This browser has no WebGPU, or has it switched off.".to_owned());
     }
@@ -70,9 +90,10 @@ async fn webgpu() -> core::result::Result<(Device, DeviceInfo), String> {
         eblora_gpu::GpuError::NoAdapter => "This browser has WebGPU, but found no adapter for it.".to_owned(),
         other => format!("WebGPU can't be used here: {other}."),
     })?;
-    let adapter = gpu.info();
-    let name = [&adapter.name, &adapter.driver].into_iter().find(|name| !name.is_empty()).cloned();
-    let name = name.unwrap_or_else(|| "WebGPU".to_owned());
+    let name = match &gpu.info().name {
+        empty if empty.is_empty() => described(&navigator).await,
+        name => name.clone(),
+    };
     let software = gpu.is_software() || name.to_lowercase().contains("swiftshader");
     let note = software.then(|| {
         format!(

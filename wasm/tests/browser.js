@@ -73,6 +73,8 @@ export async function start({ webgpu = false, extra } = {}) {
       ...options,
     });
   const context = await launch();
+  // Machines that test are often busy: time is measured, not asserted.
+  context.setDefaultTimeout(180_000);
   const problems = [];
   const outside = [];
   const watch = (page) => {
@@ -115,7 +117,7 @@ export async function start({ webgpu = false, extra } = {}) {
 }
 
 /** Waits until the page can train. */
-export async function ready(page, timeout = 60_000) {
+export async function ready(page, timeout = 180_000) {
   await page.waitForFunction(() => ["idle", "failed"].includes(document.body.dataset.state), null, { timeout });
   assert.equal(await page.evaluate(() => document.body.dataset.state), "idle", await noticesOf(page));
 }

@@ -205,7 +205,8 @@ document.addEventListener("visibilitychange", () => document.hidden && session.k
 
 session.addEventListener("device", () => {
   const { device, version } = session.eblora;
-  byId("device").textContent = `${device.kind === "webgpu" ? "WebGPU" : "CPU"} · ${device.name}`;
+  const kind = device.kind === "webgpu" ? "WebGPU" : "CPU";
+  byId("device").textContent = device.name.startsWith(kind) ? device.name : `${kind} · ${device.name}`;
   byId("device").dataset.kind = device.software ? "software" : device.kind;
   byId("device-note").textContent = device.note ?? "";
   byId("device-note").hidden = device.note === null;
