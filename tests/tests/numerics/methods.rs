@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::fixtures::{Bound, Check, Fixture, row_major};
+use eblora::device::{self, Device};
 use eblora_core::Real;
 use eblora_core::adapter::Adapters;
 use eblora_core::backend::{Backend, Cpu};
@@ -33,7 +34,7 @@ fn bound<T: Real>() -> Bound {
 }
 
 /// A method by its name in the fixture, and whether it is to start from the V there.
-fn make<T: Real>(name: &str) -> (Box<dyn Method<Cpu<T>>>, bool) {
+fn make<B: Backend + 'static>(name: &str) -> (Box<dyn Method<B>>, bool) {
     let (rank, alpha, rate, weight_decay) = (RANK, ALPHA, RATE, DECAY);
     match name {
         "lora" => {
@@ -72,31 +73,32 @@ fn make<T: Real>(name: &str) -> (Box<dyn Method<Cpu<T>>>, bool) {
 const NAMES: [&str; 8] = ["lora", "lora-gpm", "keeplora", "inflora", "o-lora", "sefe", "stella", "osf"];
 
 /// Two weights, and the method's adapters beside them.
-struct Run<T: Real> {
+struct Run<B: Backend> {
+    backend: B,
     fixture: Fixture,
     name: String,
     sites: Vec<Site>,
-    weights: Vec<Mat<T>>,
-    method: Box<dyn Method<Cpu<T>>>,
+    weights: Vec<Mat<B::Scalar>>,
+    method: Box<dyn Method<B>>,
     given_start: bool,
 }
 
-impl<T: Real> Run<T> {
-    fn new(name: &str) -> Self {
+impl<B: Backend + Clone + 'static> Run<B> {
+    fn new(backend: B, name: &str) -> Self {
         let fixture = Fixture::read("methods");
         let site = |i| Site { name: format!("site{i}"), out: OUT, inp: INP, depth: 0 };
         let (method, given_start) = make(name);
         let sites = (0..SITES).map(site).collect();
         let weights = (0..SITES).map(|i| matrix(&fixture, "weights", i, OUT, INP)).collect();
-        Self { fixture, name: name.to_owned(), sites, weights, method, given_start }
+        Self { backend, fixture, name: name.to_owned(), sites, weights, method, given_start }
     }
 
-    fn of(&self, name: &str, task: usize, site: usize, rows: usize, cols: usize) -> Mat<T> {
+    fn of(&self, name: &str, task: usize, site: usize, rows: usize, cols: usize) -> Mat<B::Scalar> {
         matrix(&self.fixture, name, task * SITES + site, rows, cols)
     }
 
     /// `(W + ΔW − target)·C` of every site.
-    fn gradients(&self, task: usize, deltas: Option<&[Mat<T>]>) -> Vec<Mat<T>> {
+    fn gradients(&self, task: usize, deltas: Option<&[Mat<B::Scalar>]>) -> Vec<Mat<B::Scalar>> {
         let gradient = |i: usize| {
             let off = &self.weights[i] - self.of("targets", task, i, OUT, INP);
             let off = deltas.map_or_else(|| off.clone(), |deltas| &off + &deltas[i]);
@@ -105,8 +107,8 @@ impl<T: Real> Run<T> {
         (0..SITES).map(gradient).collect()
     }
 
-    fn begin(&mut self, task: usize) -> Adapters<Cpu<T>> {
-        let (cpu, needs) = (Cpu::new(), self.method.needs());
+    fn begin(&mut self, task: usize) -> Adapters<B> {
+        let (b, needs) = (self.backend.clone(), self.method.needs());
         let gradients = self.gradients(task, None).into_iter().map(Gradient::Exact);
         let inputs = (0..SITES).map(|i| Gradient::Exact(self.of("covariances", task, i, INP, INP)));
         let start = TaskStart {
@@ -115,16 +117,16 @@ impl<T: Real> Run<T> {
             weights: if needs.weights { self.weights.clone() } else { Vec::new() },
             ..TaskStart::new([task, TASKS], &self.sites, 7)
         };
-        let mut adapters = self.method.begin_task(&cpu, start).expect("adapters");
+        let mut adapters = self.method.begin_task(&b, start).expect("adapters");
         if self.given_start {
-            let own = |name: String, rows| -> Vec<T> {
+            let own = |name: String, rows| -> Vec<B::Scalar> {
                 (0..SITES).flat_map(|i| row_major(self.of(&name, task, i, rows, RANK).as_ref())).collect()
             };
-            cpu.write(&mut adapters.stacks[0].v, &own(format!("{}.starts", self.name), INP)).expect("V");
+            b.write(&mut adapters.stacks[0].v, &own(format!("{}.starts", self.name), INP)).expect("V");
             let u = own("u".to_owned(), OUT);
             for (part, at) in self.method.parts() {
                 if let ("stack0.factors.u", Part::Tensor(tensor)) = (part.as_str(), at) {
-                    cpu.write(tensor, &u).expect("U");
+                    b.write(tensor, &u).expect("U");
                 }
             }
         }
@@ -132,14 +134,14 @@ impl<T: Real> Run<T> {
     }
 
     /// The products of a task after the steps shown; the weights have them merged in.
-    fn task(&mut self, task: usize) -> Vec<Vec<T>> {
-        let (cpu, mut shown) = (Cpu::new(), Vec::new());
+    fn task(&mut self, task: usize) -> Vec<Vec<B::Scalar>> {
+        let (b, mut shown) = (self.backend.clone(), Vec::new());
         let mut adapters = self.begin(task);
-        let mut grads = adapters.grads(&cpu).expect("memory");
+        let mut grads = adapters.grads(&b).expect("memory");
         assert_eq!(adapters.stacks.len(), 1, "layers of one shape are one stack");
-        let mut deltas = deltas(&adapters);
+        let mut deltas = deltas(&b, &adapters);
         for step in 1..=STEPS {
-            let factors = pollster::block_on(adapters.read(&cpu)).expect("factors");
+            let factors = pollster::block_on(adapters.read(&b)).expect("factors");
             let (mut du, mut dv) = (Vec::new(), Vec::new());
             for (g, f) in self.gradients(task, Some(&deltas)).iter().zip(&factors) {
                 let scale = faer::Scale(f.s);
@@ -147,22 +149,22 @@ impl<T: Real> Run<T> {
                 dv.extend(row_major((g.transpose() * &f.u * scale).as_ref()));
             }
             let stack = &mut grads.stacks[0];
-            cpu.write(&mut stack.u, &du).expect("it fits");
+            b.write(&mut stack.u, &du).expect("it fits");
             if !adapters.stacks[0].v_frozen {
-                cpu.write(&mut stack.v, &dv).expect("it fits");
+                b.write(&mut stack.v, &dv).expect("it fits");
             }
-            self.method.step(&cpu, &mut adapters, &mut grads, 1.0).expect("a step");
-            deltas = self::deltas(&adapters);
+            self.method.step(&b, &mut adapters, &mut grads, 1.0).expect("a step");
+            deltas = self::deltas(&b, &adapters);
             if SHOWN.contains(&step) {
                 shown.push(deltas.iter().flat_map(|d| row_major(d.as_ref())).collect());
             }
         }
-        let factors = pollster::block_on(adapters.read(&cpu)).expect("factors");
+        let factors = pollster::block_on(adapters.read(&b)).expect("factors");
         if let Some(violation) = self.method.violation(&factors) {
             let worst = violation.orthonormality.max(violation.overlap);
-            assert!(worst <= 50.0 * T::EPS.f64(), "{}: off its manifold by {worst:e}", self.name);
+            assert!(worst <= 50.0 * B::Scalar::EPS.f64(), "{}: off its manifold by {worst:e}", self.name);
         }
-        self.method.end_task(&cpu, &factors).expect("an end");
+        self.method.end_task(&b, &factors).expect("an end");
         self.weights.iter_mut().zip(&deltas).for_each(|(w, d)| *w += d);
         shown
     }
@@ -173,19 +175,20 @@ fn matrix<T: Real>(fixture: &Fixture, name: &str, item: usize, rows: usize, cols
     Mat::from_fn(rows, cols, |i, j| T::of(values[i * cols + j]))
 }
 
-fn deltas<T: Real>(adapters: &Adapters<Cpu<T>>) -> Vec<Mat<T>> {
-    let factors = pollster::block_on(adapters.read(&Cpu::new())).expect("factors");
+fn deltas<B: Backend>(backend: &B, adapters: &Adapters<B>) -> Vec<Mat<B::Scalar>> {
+    let factors = pollster::block_on(adapters.read(backend)).expect("factors");
     factors.into_iter().map(|f| f.lora().delta()).collect()
 }
 
-fn equals_its_reference<T: Real>(name: &str) {
-    let (mut run, mut check) = (Run::<T>::new(name), Check::new::<T>(name));
+fn equals_its_reference<B: Backend + Clone + 'static>(backend: &B, name: &str) {
+    let title = format!("{name} on {}", backend.name());
+    let (mut run, mut check) = (Run::new(backend.clone(), name), Check::new::<B::Scalar>(&title));
     for task in 0..TASKS {
         let shown = run.task(task);
         let all = &run.fixture.get(&format!("{name}.deltas")).values;
         for (i, (got, step)) in shown.iter().zip(SHOWN).enumerate() {
             let want = &all[(task * SHOWN.len() + i) * SITES * OUT * INP..][..SITES * OUT * INP];
-            check.tensor(&format!("task {task}, step {step}"), got, want, bound::<T>());
+            check.tensor(&format!("task {task}, step {step}"), got, want, bound::<B::Scalar>());
         }
         let held = &run.fixture.get(&format!("{name}.k")).values[task * SITES..][..SITES];
         let memory: BTreeMap<usize, usize> = run.method.memory().into_iter().map(|m| (m.site, m.k)).collect();
@@ -193,15 +196,24 @@ fn equals_its_reference<T: Real>(name: &str) {
             assert_eq!(memory.get(&site), Some(&(*k as usize)), "{name}, task {task}, site {site}: directions kept");
         }
     }
-    let got: Vec<T> = run.weights.iter().flat_map(|w| row_major(w.as_ref())).collect();
-    check.tensor("weights", &got, &run.fixture.get(&format!("{name}.weights")).values, bound::<T>());
+    let got: Vec<B::Scalar> = run.weights.iter().flat_map(|w| row_major(w.as_ref())).collect();
+    check.tensor("weights", &got, &run.fixture.get(&format!("{name}.weights")).values, bound::<B::Scalar>());
 }
 
 #[test]
 fn every_method_equals_its_reference() {
     for name in NAMES {
-        equals_its_reference::<f64>(name);
-        equals_its_reference::<f32>(name);
+        equals_its_reference(&Cpu::<f64>::new(), name);
+        equals_its_reference(&Cpu::<f32>::new(), name);
+    }
+}
+
+#[test]
+fn every_method_equals_its_reference_on_the_gpu() {
+    let Ok(Device::Gpu(wanted)) = "gpu".parse() else { panic!("\"gpu\" names one") };
+    let (gpu, _) = device::open(&wanted).expect("these tests need an adapter, if only a software one");
+    for name in NAMES {
+        equals_its_reference(&gpu, name);
     }
 }
 
@@ -219,9 +231,9 @@ fn the_references_differ() {
 
 #[test]
 fn what_a_method_needs_and_does_not_get_is_an_error() {
-    let sites = Run::<f32>::new("lora").sites;
+    let sites = Run::new(Cpu::<f32>::new(), "lora").sites;
     for name in ["lora-gpm", "keeplora", "inflora", "osf"] {
-        let (mut method, _) = make::<f32>(name);
+        let (mut method, _) = make::<Cpu<f32>>(name);
         let begun = method.begin_task(&Cpu::new(), TaskStart::new([0, 2], &sites, 1));
         assert!(begun.err().expect("nothing was given").to_string().contains("needs"), "{name}");
     }
@@ -231,10 +243,11 @@ fn what_a_method_needs_and_does_not_get_is_an_error() {
 #[test]
 fn own_starts_are_off_the_memory() {
     for name in ["lora-gpm", "stella"] {
-        let mut run = Run::<f64>::new(name);
+        let mut run = Run::new(Cpu::<f64>::new(), name);
         run.given_start = false;
         for task in 0..TASKS {
-            let factors = pollster::block_on(run.begin(task).read(&Cpu::new())).expect("factors");
+            let adapters = run.begin(task);
+            let factors = pollster::block_on(adapters.read(&run.backend)).expect("factors");
             let violation = run.method.violation(&factors).expect("a manifold");
             assert!(violation.overlap < 1e-14 && violation.orthonormality < 1e-14, "{name}: {violation:?}");
             run.task(task);
