@@ -87,7 +87,7 @@ fn what_is_bundled_needs_no_file() {
         format!("[[task]]\nname = \"{name}\"\ntrain = \"bundled:{name}/train\"\ntest = \"bundled:{name}/test\"\n")
     };
     let text = "out = \"run\"\nthreads = 1\n[model]\nbase = \"bundled\"\nblocks = [3]\n[train]\nsteps = 2\nbatch = 4\n\
-                train_samples = 20\ntest_samples = 20\n[[method]]\nname = \"eblora\"\nrank = 2\n";
+                train_samples = 200\ntest_samples = 20\n[[method]]\nname = \"eblora\"\nrank = 2\n";
     project.write("bundled.toml", format!("{text}{}{}", task("fashion"), task("mnist-inverted")));
     project.succeeds(&["train", "bundled.toml", "-q"]);
     measured_again(&project, &result(&project, "run/result.json"));
