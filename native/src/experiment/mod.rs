@@ -1,7 +1,7 @@
 //! The claims of the paper (arXiv 2602.00722), each tested by one command on real models and data.
 //!
 //! An experiment is a file here: it runs methods on a [`Ground`] and returns a [`Finding`], the claim with the numbers that
-//! speak for it or against it. To add one: its file, its name in [`Experiment`], its line in [`run`].
+//! speak for it or against it. To add one: its file, its name in [`Experiment`], its line in [`run()`].
 
 mod ablation;
 mod ground;
