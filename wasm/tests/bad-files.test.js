@@ -47,7 +47,7 @@ const labelled = (content) => [...Array(6).keys()].flatMap((i) => ["bag", "coat"
 async function refused(input, files, pattern) {
   await page.evaluate(() => document.querySelectorAll("#notices .close").forEach((button) => button.click()));
   await choose(page, input, files);
-  await page.waitForSelector("#notices .error", { timeout: 20_000 });
+  await page.waitForSelector("#notices .error", { timeout: 120_000 });
   const text = await noticesOf(page);
   assert.equal(await page.locator("#notices .error").count(), 1, text);
   assert.match(text, pattern);

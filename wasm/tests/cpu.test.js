@@ -67,7 +67,7 @@ test("two tasks on both learners give the native program's numbers", async (t) =
   });
   const begun = performance.now();
   await page.click("#start");
-  await page.waitForFunction(() => globalThis.eblora.session.slots.some((slot) => slot.results?.accuracy.length > 0), null, { timeout: 300_000 });
+  await page.waitForFunction(() => globalThis.eblora.session.slots.some((slot) => slot.results?.accuracy.length > 0), null, { timeout: 900_000 });
   await page.keyboard.press("Escape");
   await picture(page, "cpu-2-training");
   await ready(page, 300_000);
@@ -126,7 +126,7 @@ test("a class of one's own is learnt as a third task, and the old ones are measu
   }
   assert.equal(await page.locator("#examples li").count(), 3);
   await page.click("#teach");
-  await page.waitForSelector("#taught table", { timeout: 300_000 });
+  await page.waitForSelector("#taught table", { timeout: 900_000 });
   const rows = await page.locator("#taught tbody th").allInnerTexts();
   assert.deepEqual(rows, ["your drawings of zigzag", "fashion", "mnist-rot90", "old tasks, mean"]);
   learnt = await resultsOf(page);
@@ -184,7 +184,7 @@ test("pause, resume and stop do what they say, and a stopped task goes on", asyn
   await settings(page, { ...OPTIONS, tasks: 1, steps: 40, testImages: 20 });
   const step = () => page.evaluate(() => Math.max(0, ...[...document.querySelectorAll(".now")].map((now) => Number(/step (\d+)/.exec(now.textContent)?.[1] ?? 0))));
   await page.click("#start");
-  await page.waitForFunction(() => /step \d+/.test(document.querySelectorAll(".now")[1].textContent), null, { timeout: 60_000 });
+  await page.waitForFunction(() => /step \d+/.test(document.querySelectorAll(".now")[1].textContent), null, { timeout: 180_000 });
   await page.click("#pause");
   await page.waitForTimeout(700);
   const held = await step();

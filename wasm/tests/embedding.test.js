@@ -22,9 +22,9 @@ test("the document shows the example as it is, in at most 30 lines", () => {
   assert.equal(readFileSync(path.join(WEB, "example.html"), "utf8"), source(), "the built page is an old one");
 });
 
-test("the example trains, predicts and exports", { timeout: 120_000 }, async () => {
+test("the example trains, predicts and exports", { timeout: 400_000 }, async () => {
   const page = await browser.open("example.html", { ready: false });
-  await page.waitForFunction(() => /(adapter_model\.safetensors: \d+ bytes[^]*){2}|error: |input: |internal: /.test(document.body.innerText), null, { timeout: 110_000 });
+  await page.waitForFunction(() => /(adapter_model\.safetensors: \d+ bytes[^]*){2}|error: |input: |internal: /.test(document.body.innerText), null, { timeout: 390_000 });
   const text = await page.locator("#out").innerText();
   assert.match(text, /cpu: /);
   assert.match(text, /learnt fashion\nlearnt mnist-rot90\nfashion: [\d.]+ % at the end\nmnist-rot90: [\d.]+ % at the end/);
@@ -32,9 +32,9 @@ test("the example trains, predicts and exports", { timeout: 120_000 }, async () 
   await picture(page, "example", {});
 });
 
-test("the bench page measures the CPU, and says why WebGPU can't be", { timeout: 120_000 }, async (t) => {
+test("the bench page measures the CPU, and says why WebGPU can't be", { timeout: 400_000 }, async (t) => {
   const page = await browser.open("bench.html?run&size=256", { ready: false });
-  await page.waitForFunction(() => document.getElementById("said").textContent === "done", null, { timeout: 110_000 });
+  await page.waitForFunction(() => document.getElementById("said").textContent === "done", null, { timeout: 390_000 });
   const rows = await page.locator("#rows tr").allInnerTexts();
   t.diagnostic(rows.join(" | "));
   assert.match(rows[0], /WebGPU/);

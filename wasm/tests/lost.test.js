@@ -11,7 +11,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-test("a lost device is told, what was kept is there, and the CPU goes on", { timeout: 300_000 }, async () => {
+test("a lost device is told, what was kept is there, and the CPU goes on", { timeout: 900_000 }, async () => {
   const page = await browser.open("?device=cpu");
   await settings(page, { tasks: 1, steps: 2, rank: 2, batch: 4, testImages: 8 });
   await train(page);
@@ -28,7 +28,7 @@ test("a lost device is told, what was kept is there, and the CPU goes on", { tim
   await page.click("#start");
   await page.waitForFunction(() => document.body.dataset.state === "running");
   await page.evaluate(() => globalThis.eblora.session.eblora.loseDevice());
-  await page.waitForSelector("#lost", { timeout: 60_000 });
+  await page.waitForSelector("#lost", { timeout: 180_000 });
   assert.match(await noticesOf(page), /device was lost/i);
   assert.equal(await page.locator("#lost").getAttribute("role"), "alert");
   await picture(page, "lost", {});

@@ -11,7 +11,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-test("live buffers don't grow over ten tasks, and go with their learner", { timeout: 420_000 }, async (t) => {
+test("live buffers don't grow over ten tasks, and go with their learner", { timeout: 1_200_000 }, async (t) => {
   const page = await browser.open("blank.html", { ready: false });
   const { memory, before, freed } = await page.evaluate(async () => {
     const { open } = await import("./eblora/eblora.js");

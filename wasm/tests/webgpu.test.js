@@ -15,7 +15,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-test("a learner trained on WebGPU has the CPU's losses, spectra and answers", { timeout: 420_000 }, async (t) => {
+test("a learner trained on WebGPU has the CPU's losses, spectra and answers", { timeout: 900_000 }, async (t) => {
   const page = await browser.open("blank.html", { ready: false });
   const run = (device) =>
     page.evaluate(
