@@ -164,6 +164,26 @@ export async function answers(page) {
 /** The results of both learners, as the session has them. */
 export const resultsOf = (page) => page.evaluate(() => globalThis.eblora.session.slots.map((slot) => slot.results));
 
+/**
+ * The main thread's tasks while `work` goes on, longest first, in ms: `cpu` is what each computed, which a busy machine does
+ * not change, `wall` how long it lasted.
+ */
+export async function mainThreadTasks(page, work) {
+  const session = await page.context().newCDPSession(page);
+  const events = [];
+  session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
+  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["toplevel", "devtools.timeline", "__metadata"] } });
+  await work();
+  const complete = new Promise((resolve) => session.once("Tracing.tracingComplete", resolve));
+  await session.send("Tracing.end");
+  await complete;
+  const thread = ({ pid, tid }) => `${pid}:${tid}`;
+  const mains = events.filter((event) => event.name === "thread_name" && event.args.name === "CrRendererMain").map(thread);
+  const tasks = events.filter((event) => event.ph === "X" && event.name.endsWith("RunTask") && mains.includes(thread(event)));
+  const longest = (key) => tasks.map((task) => (task[key] ?? 0) / 1000).sort((a, b) => b - a);
+  return { cpu: longest("tdur"), wall: longest("dur") };
+}
+
 /** Keeps a picture of the page to look at. */
 export async function picture(page, name, options = { fullPage: true }) {
   mkdirSync(ARTEFACTS, { recursive: true });
