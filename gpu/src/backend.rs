@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use eblora_core::backend::{
-    Activation, AdamWStep, AttentionShape, Backend, BackendError, Epilogue, RopeShape, Scale, Shaped, Stored, View,
-    ViewMut,
+    Activation, AdamWStep, AttentionShape, Backend, BackendError, Entries, Epilogue, Product, RopeShape, Scale, Shaped,
+    Stored, View, ViewMut,
 };
 use eblora_core::gpm::Subspace;
 use eblora_core::manifold::{Retraction, TangentMap};
@@ -15,8 +15,8 @@ use crate::error::GpuError;
 use crate::kernels::geometry::{self, GpuScratch, GpuSubspaces};
 use crate::kernels::matmul::{Batch, Finish};
 use crate::kernels::{
-    activation, adamw, attention, cross_entropy, elementwise, gather, l2_normalize, layer_norm, matmul, pool, rms_norm,
-    rope, swiglu, symmetric_eigen,
+    activation, adamw, attention, cross_entropy, elementwise, entries_gradient, gather, l2_normalize, layer_norm,
+    matmul, pool, rms_norm, rope, stacks, swiglu, symmetric_eigen,
 };
 use crate::read::Ticket;
 use crate::shaders::all;
@@ -424,6 +424,38 @@ impl Backend for Gpu {
 
     fn retract(&self, retraction: Retraction, y: &mut GpuTensor, scratch: &mut GpuScratch) -> Result<(), BackendError> {
         geometry::retract(retraction, y, scratch)
+    }
+
+    fn matmul_stack(
+        &self,
+        dst: &mut GpuTensor,
+        product: Product,
+        factors: [&GpuTensor; 2],
+        scale: f64,
+        accumulate: bool,
+    ) {
+        stacks::matmul_stack(&self.device, dst, product, factors, scale, accumulate);
+    }
+
+    fn sign(&self, x: &mut GpuTensor) {
+        stacks::sign(&self.device, x);
+    }
+
+    fn scale_columns(&self, x: &mut GpuTensor, s: &GpuTensor) {
+        stacks::scale_columns(&self.device, x, s);
+    }
+
+    fn column_dots(&self, dst: &mut GpuTensor, a: &GpuTensor, b: &GpuTensor) {
+        stacks::column_dots(&self.device, dst, a, b);
+    }
+
+    fn norm_gradient(&self, grad: &mut GpuTensor, x: &GpuTensor, weight: f64) {
+        stacks::norm_gradient(&self.device, grad, x, weight);
+    }
+
+    fn entries_gradient(&self, grads: [&mut GpuTensor; 2], u: &GpuTensor, v: &GpuTensor, entries: &mut Entries<Self>) {
+        let [du, dv] = grads;
+        entries_gradient::entries_gradient(&self.device, [du, dv], u, v, entries);
     }
 
     fn guard_finite(&self, stack: &GpuTensor) -> Result<(), BackendError> {

@@ -39,10 +39,10 @@ fn cost(gpu: &Gpu, layers: usize, steps: usize) -> (Counters, Counters) {
         let mut adapters = None;
         for task in 0..2 {
             let gradients = gradients(&sites, task as u64);
-            let start = TaskStart { task, sites: &sites, blocks: layers, gradients, previous: None, seed: 1 };
+            let start = TaskStart { blocks: layers, gradients, ..TaskStart::new([task, 2], &sites, 1) };
             adapters = Some(method.begin_task(gpu, start).unwrap());
             if task == 0 {
-                method.end_task(gpu).unwrap();
+                method.end_task(gpu, &[]).unwrap();
             }
         }
         let mut adapters = adapters.unwrap();

@@ -10,6 +10,8 @@ use crate::checkpoint::CheckpointError;
 use crate::config;
 use crate::data::DataError;
 use crate::demo::DemoError;
+#[cfg(feature = "cli")]
+use crate::experiment::ExperimentError;
 use crate::formats::atomic::WriteError;
 use crate::formats::gguf::GgufError;
 use crate::formats::idx::IdxError;
@@ -28,6 +30,8 @@ use crate::peft::PeftError;
 use crate::report::result::ResultError;
 use crate::report::summary::SummaryError;
 use crate::run::RunError;
+#[cfg(feature = "cli")]
+use crate::serve::ServeError;
 
 /// Any failure of this crate; each message says what was wrong and where.
 #[derive(Debug, Error)]
@@ -98,6 +102,14 @@ pub enum Error {
     #[cfg(feature = "cli")]
     #[error(transparent)]
     RunConfig(#[from] config::ConfigError),
+    /// An experiment.
+    #[cfg(feature = "cli")]
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// The page's server.
+    #[cfg(feature = "cli")]
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The demo's settings, or the demo itself.
     #[error(transparent)]
     Demo(#[from] DemoError),

@@ -14,6 +14,8 @@
 //! | [`mod@bench`] | the training step, timed |
 //! | [`report`] | `result.json`, the table, the HTML page and its figures |
 //! | [`progress`], [`memory`] | what a run says and needs while it goes on |
+//! | [`experiment`] | the paper's claims, one test each |
+//! | [`serve`] | the page in the browser, on this machine |
 //! | [`cli`] | the `eblora` command |
 //!
 //! The numerics are in [`crate::core`], which is `eblora_core`.
@@ -34,6 +36,8 @@ pub mod data;
 pub mod demo;
 pub mod device;
 mod error;
+#[cfg(feature = "cli")]
+pub mod experiment;
 pub mod formats;
 #[cfg(feature = "cli")]
 pub mod hub;
@@ -45,6 +49,8 @@ pub mod peft;
 pub mod progress;
 pub mod report;
 pub mod run;
+#[cfg(feature = "cli")]
+pub mod serve;
 
 pub use eblora_core as core;
 pub use error::Error;

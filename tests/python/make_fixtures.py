@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fixtures import adapter, bert, checks, gguf_file, gpm, llama, manifold, metrics, minilm
-from fixtures import ops, optim, peft_lora, text_ops, vit
+from fixtures import methods, ops, optim, peft_lora, text_ops, vit
 
 SEED = 20_261
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "fixtures"
@@ -19,6 +19,7 @@ BUILDERS = {
     "manifold": manifold.build,
     "gpm": gpm.build,
     "adapter": adapter.build,
+    "methods": methods.build,
 }
 MODEL_BUILDERS = {
     "vit_cls": vit.build_class_token,

@@ -1,9 +1,9 @@
 """Searches learning rates and epsilon of every method on the validation split, by one rule.
 
     python search_rates.py --binary ../../target/release/eblora --out ../../docs
-    python search_rates.py --binary ../../target/release/eblora --out ../../docs --config ../../benchmarks/text.toml
+    python search_rates.py --binary ../../target/release/eblora --out ../../docs --config ../../benchmarks/text.toml --methods all
 
-The first line searches the demo's, the second a benchmark's. Rule, the same for every method.
+The first line searches the demo's, the second a benchmark's (of all methods). Rule, the same for every method.
 Criterion: MFN on the validation samples, never the test samples, averaged over the plan's seeds.
 Each method gets the plan's trials, each with all seeds:
 1. the points of its declared grid;
@@ -67,10 +67,10 @@ class Config:
     """A benchmark's config, and what is searched in it."""
 
     seeds, trials, what, origins = (0,), 7, "samples", ("merged",)
+    lora = ("lora-ft", "individual", "multi-task", "replay", "lora-gpm", "o-lora", "sefe", "keeplora", "inflora", "osf")
     grids = {
-        "lora-ft": {"lora_rate": [3e-4, 1e-3, 3e-3]},
-        "ebo": {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]},
-        "eblora": {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]},
+        **{method: {"lora_rate": [3e-4, 1e-3, 3e-3]} for method in lora},
+        **{method: {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]} for method in ("stella", "ebo", "eblora")},
     }
     keys = {"lora_rate": "rate", "s_rate": "s_rate", "relative_step": "step"}
 
@@ -228,13 +228,13 @@ def main():
     parser.add_argument("--binary", required=True, help="the eblora binary")
     parser.add_argument("--out", type=Path, required=True, help="folder of search.json, search.md")
     parser.add_argument("--config", type=Path, help="a benchmark's config instead of the demo")
-    parser.add_argument("--methods", default="lora-ft,ebo,eblora", help="methods to search")
+    parser.add_argument("--methods", default="lora-ft,ebo,eblora", help="methods to search, or all")
     parser.add_argument("--limit", type=int, default=-1, help="start no trial after so many new runs")
     options = parser.parse_args()
     plan = Config(options.config) if options.config else Demo()
     runs, chosen = Runs(plan, options.binary, options.out, options.limit), {}
     try:
-        for method in options.methods.split(","):
+        for method in list(plan.grids) if options.methods == "all" else options.methods.split(","):
             chosen[method] = search(runs, method)
             if method == "eblora":
                 for origin in plan.origins:

@@ -104,7 +104,7 @@ async fn step<B: Backend<Scalar = f32> + 'static>(b: &B, base: &Base, batch: usi
     let config = MethodConfig { rank: Some(RANK), ..MethodConfig::new(MethodName::LoraFt) };
     let mut method = config.make::<B>();
     let (sites, blocks) = (model.sites(), model.blocks());
-    let start = TaskStart { task: 0, sites, blocks, gradients: Vec::new(), previous: None, seed: 0 };
+    let start = TaskStart { blocks, ..TaskStart::new([0, 1], sites, 0) };
     let mut adapters = method.begin_task(b, start).map_err(|error| WebError::computing(&error))?;
     let mut grads = adapters.grads(b)?;
     model.attach(b, &mut work, &adapters)?;

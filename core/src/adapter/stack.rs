@@ -27,6 +27,8 @@ pub struct AdapterStack<B: Backend> {
     pub v: B::Tensor,
     /// Magnitudes.
     pub s: Magnitude<B::Tensor>,
+    /// Whether V stays as it is: no gradient of it is computed.
+    pub v_frozen: bool,
     /// `(out, in, r)`.
     pub extents: (usize, usize, usize),
 }
@@ -35,7 +37,7 @@ pub struct AdapterStack<B: Backend> {
 pub struct StackGrads<B: Backend> {
     /// ∂L/∂U.
     pub u: B::Tensor,
-    /// ∂L/∂V.
+    /// ∂L/∂V; a single 0 where V is frozen.
     pub v: B::Tensor,
     /// ∂L/∂s, where it is trained.
     pub s: Option<B::Tensor>,
@@ -151,10 +153,17 @@ impl<B: Backend> Adapters<B> {
                     Some(s) => Magnitude::Fixed(s),
                     None => Magnitude::Trained(backend.upload([count, 1, 1], &s)?),
                 },
+                v_frozen: false,
                 extents: (out, inp, rank),
             });
         }
         Ok(Self { stacks, slots })
+    }
+
+    /// The same with every V frozen: only U is trained.
+    pub fn freeze_v(mut self) -> Self {
+        self.stacks.iter_mut().for_each(|stack| stack.v_frozen = true);
+        self
     }
 
     /// The adapter of a site, if it has one.
@@ -195,7 +204,7 @@ impl<B: Backend> Adapters<B> {
             let ((out, inp, rank), count) = (stack.extents, stack.sites.len());
             Ok(StackGrads {
                 u: backend.zeros([count, out, rank])?,
-                v: backend.zeros([count, inp, rank])?,
+                v: backend.zeros(if stack.v_frozen { [1, 1, 1] } else { [count, inp, rank] })?,
                 s: match stack.s {
                     Magnitude::Trained(_) => Some(backend.zeros([count, 1, 1])?),
                     Magnitude::Fixed(_) => None,
@@ -205,12 +214,13 @@ impl<B: Backend> Adapters<B> {
         Ok(AdapterGrads { stacks: stacks.collect::<Result<_, BackendError>>()? })
     }
 
-    /// Numbers that training changes: U and V entries and trained magnitudes.
+    /// Numbers that training changes: entries of U, and of V unless it is frozen, and trained magnitudes.
     pub fn trainable_parameters(&self) -> usize {
         self.stacks.iter().fold(0, |total, stack| {
             let (out, inp, rank) = stack.extents;
             let s = usize::from(matches!(stack.s, Magnitude::Trained(_)));
-            total + stack.sites.len() * ((out + inp) * rank + s)
+            let v = if stack.v_frozen { 0 } else { inp };
+            total + stack.sites.len() * ((out + v) * rank + s)
         })
     }
 }

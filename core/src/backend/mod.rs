@@ -9,12 +9,14 @@
 //! non-finite gradient) returns a [`BackendError`].
 
 pub mod cpu;
+mod entries;
 mod stored;
 mod view;
 
 pub use cpu::Cpu;
+pub use entries::Entries;
 pub use stored::{Packed, Stored};
-pub use view::{Shaped, View, ViewMut};
+pub use view::{Product, Shaped, View, ViewMut};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -439,6 +441,32 @@ pub trait Backend {
         y: &mut Self::Tensor,
         scratch: &mut Self::Scratch,
     ) -> Result<(), BackendError>;
+    /// `dst = scale·op(A)·op(B) (+ dst)` for every matrix of the stacks.
+    fn matmul_stack(
+        &self,
+        dst: &mut Self::Tensor,
+        product: Product,
+        factors: [&Self::Tensor; 2],
+        scale: f64,
+        accumulate: bool,
+    );
+    /// `x = sign(x)`, and 0 for 0.
+    fn sign(&self, x: &mut Self::Tensor);
+    /// Multiplies column j of every matrix by its `s[j]`; `s` is \[count, 1, cols\].
+    fn scale_columns(&self, x: &mut Self::Tensor, s: &Self::Tensor);
+    /// `dst[j] = Σ_i a[i][j]·b[i][j]` for every matrix; `dst` is \[count, 1, cols\].
+    fn column_dots(&self, dst: &mut Self::Tensor, a: &Self::Tensor, b: &Self::Tensor);
+    /// Adds the gradient of `weight·‖X‖_F` of every matrix, `weight·X/‖X‖_F`, or 0 for X = 0.
+    fn norm_gradient(&self, grad: &mut Self::Tensor, x: &Self::Tensor, weight: f64);
+    /// Adds the gradients of `Σ weight·|(U·Vᵀ)_ij|` over the entries to `[dU, dV]`, sign(0) being 0.
+    fn entries_gradient(
+        &self,
+        grads: [&mut Self::Tensor; 2],
+        u: &Self::Tensor,
+        v: &Self::Tensor,
+        entries: &mut Entries<Self>,
+    ) where
+        Self: Sized;
     /// Refuses a stack with a value that is not finite.
     ///
     /// A device that can't look without waiting may note the fault instead, skip every later update, and report it at

@@ -6,6 +6,17 @@ pub trait Shaped {
     fn shape(&self) -> [usize; 3];
 }
 
+/// Which product of two stacks [`Backend::matmul_stack`](super::Backend::matmul_stack) takes, matrix by matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// `A·B`.
+    Plain,
+    /// `Aᵀ·B`.
+    LeftTransposed,
+    /// `A·Bᵀ`.
+    RightTransposed,
+}
+
 /// A read-only rows×cols matrix inside a tensor, row-major with a row stride, or its transpose.
 #[derive(Debug)]
 pub struct View<'a, X> {

@@ -10,12 +10,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use faer::MatRef;
 
-use super::memory::{Value, ValueError, Values, all_taken, take_matrix, take_reals};
-use super::{After, MemorySize, Method, MethodError, TaskStart, Violation, guard, named, step_error};
+use super::memories::Memories;
+use super::memory::{Values, all_taken};
+use super::{After, MemorySize, Method, MethodError, Needs, TaskStart, Violation, guard, named, step_error};
 use crate::Real;
 use crate::adapter::{AdapterGrads, AdapterStack, Adapters, DepthSchedule, HostFactors, Magnitude, init};
 use crate::backend::Backend;
-use crate::gpm::{Form, Gradient, GradientMemory, Subspace};
+use crate::gpm::{Gradient, Subspace};
 use crate::linalg::orthonormality_error;
 use crate::model::Site;
 use crate::optim::{AdamW, AdamWConfig, Ambient, Part, Riemannian, RiemannianConfig, StepConvention, descend};
@@ -102,7 +103,7 @@ struct StackState<B: Backend> {
 pub struct Eblora<B: Backend> {
     config: EbloraConfig,
     layers: Vec<String>,
-    memories: Vec<GradientMemory<B::Scalar>>,
+    memories: Memories<B::Scalar>,
     gradients: Vec<Gradient<B::Scalar>>,
     states: Vec<StackState<B>>,
     warnings: Vec<String>,
@@ -114,7 +115,7 @@ impl<B: Backend> Eblora<B> {
         Self {
             config,
             layers: Vec::new(),
-            memories: Vec::new(),
+            memories: Memories::new(config.budget),
             gradients: Vec::new(),
             states: Vec::new(),
             warnings: Vec::new(),
@@ -123,7 +124,7 @@ impl<B: Backend> Eblora<B> {
 
     /// M of a site.
     pub fn subspace(&self, site: usize) -> Option<&Subspace<B::Scalar>> {
-        self.memories.get(site).map(GradientMemory::subspace)
+        self.memories.get(site)
     }
 
     /// U₀, V₀ and s₀ of every layer that has room for one.
@@ -133,7 +134,7 @@ impl<B: Backend> Eblora<B> {
         for (index, (site, gradient)) in start.sites.iter().zip(&start.gradients).enumerate() {
             let failed = |source| MethodError::Adapter { layer: site.name.clone(), source };
             let s0 = self.config.depth.at(site.depth, start.blocks).map_err(failed)?;
-            let (subspace, rank) = (self.memories[index].subspace(), self.config.rank);
+            let (subspace, rank) = (self.memories.subspace(index), self.config.rank);
             let made = match self.config.init {
                 Init::Gradient => init::from_gradient(gradient, subspace, rank, s0, &mut rng),
                 Init::Random => init::random(site.out, subspace, rank, s0, &mut rng),
@@ -155,27 +156,13 @@ impl<B: Backend> Eblora<B> {
             let adamw = AdamW::new(backend, self.config.adamw, [count, n, r])?;
             Riemannian::new(backend, self.config.geometry, adamw, [count, n, r])
         };
-        let subspaces: Vec<_> = stack.sites.iter().map(|&site| self.memories[site].subspace()).collect();
-        let any = subspaces.iter().any(|m| m.k() > 0);
         Ok(StackState {
             u: riemannian(out)?,
             v: riemannian(inp)?,
             s: AdamW::new(backend, self.config.adamw, [count, 1, 1])?,
-            subspaces: if any { Some(backend.upload_subspaces(&subspaces)?) } else { None },
+            subspaces: self.memories.upload(backend, &stack.sites)?,
         })
     }
-}
-
-/// How M of a site is called, or the basis of its complement.
-fn memory_name(site: usize, form: Form) -> String {
-    match form {
-        Form::Direct => format!("memory{site}.direct"),
-        Form::Complement => format!("memory{site}.complement"),
-    }
-}
-
-fn energies_name(site: usize) -> String {
-    format!("memory{site}.energies")
 }
 
 impl<B: Backend> Method<B> for Eblora<B> {
@@ -183,8 +170,9 @@ impl<B: Backend> Method<B> for Eblora<B> {
         if self.config.epsilon.is_some() { "eblora" } else { "ebo" }
     }
 
-    fn needs_gradients(&self) -> bool {
-        self.config.epsilon.is_some() || self.config.init == Init::Gradient
+    fn needs(&self) -> Needs {
+        let gradients = self.config.epsilon.is_some() || self.config.init == Init::Gradient;
+        Needs { gradients, ..Needs::default() }
     }
 
     fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
@@ -192,9 +180,7 @@ impl<B: Backend> Method<B> for Eblora<B> {
             return Err(MethodError::Order("EBLoRA needs a gradient for each adapted layer"));
         }
         self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
-        if self.memories.is_empty() {
-            self.memories = start.sites.iter().map(|s| GradientMemory::new(s.inp, self.config.budget)).collect();
-        }
+        self.memories.begin(start.sites);
         let factors = self.initial_factors(&start)?;
         let adapters = Adapters::upload(backend, &factors, start.sites.len(), None)?;
         self.states = adapters.stacks.iter().map(|s| self.stack_state(backend, s)).collect::<Result<_, _>>()?;
@@ -228,12 +214,9 @@ impl<B: Backend> Method<B> for Eblora<B> {
         Ok(())
     }
 
-    fn end_task(&mut self, _: &B) -> Result<After, MethodError> {
+    fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
         if let Some(epsilon) = self.config.epsilon {
-            for ((memory, gradient), layer) in self.memories.iter_mut().zip(&self.gradients).zip(&self.layers) {
-                let failed = |source| MethodError::Memory { layer: layer.clone(), source };
-                memory.update(gradient, epsilon).map_err(failed)?;
-            }
+            self.memories.update(&self.gradients, epsilon, &self.layers)?;
         }
         self.gradients.clear();
         Ok(After::Merge)
@@ -269,38 +252,12 @@ impl<B: Backend> Method<B> for Eblora<B> {
     }
 
     fn remembered(&self) -> Values<B::Scalar> {
-        let mut values = Values::new();
-        for (site, memory) in self.memories.iter().enumerate() {
-            let m = memory.subspace();
-            values.insert(memory_name(site, m.form()), Value::matrix(m.basis()));
-            if memory.budget().is_some() {
-                values.insert(energies_name(site), Value::Reals(memory.energies().to_vec()));
-            }
-        }
-        values
+        self.memories.remembered()
     }
 
     fn recall(&mut self, mut remembered: Values<B::Scalar>, sites: &[Site]) -> Result<(), MethodError> {
-        let mut memories = Vec::new();
-        // Before the first task there is none.
-        if !remembered.is_empty() {
-            for (index, site) in sites.iter().enumerate() {
-                let complement = remembered.contains_key(&memory_name(index, Form::Complement));
-                let form = if complement { Form::Complement } else { Form::Direct };
-                let name = memory_name(index, form);
-                let basis = take_matrix(&mut remembered, &name, site.inp)?;
-                let energies = match self.config.budget {
-                    Some(_) => take_reals(&mut remembered, &energies_name(index))?,
-                    None => Vec::new(),
-                };
-                let memory = Subspace::from_form(form, basis)
-                    .and_then(|subspace| GradientMemory::from_parts(subspace, energies, self.config.budget));
-                memories.push(memory.map_err(|source| ValueError::Memory { name, source })?);
-            }
-            all_taken(&remembered)?;
-        }
-        self.memories = memories;
-        Ok(())
+        self.memories.recall(&mut remembered, sites)?;
+        Ok(all_taken(&remembered)?)
     }
 
     fn parts(&mut self) -> Vec<(String, Part<'_, B>)> {
@@ -313,21 +270,14 @@ impl<B: Backend> Method<B> for Eblora<B> {
     }
 
     fn memory(&self) -> Vec<MemorySize> {
-        let size = |(site, memory): (usize, &GradientMemory<B::Scalar>)| {
-            let m = memory.subspace();
-            MemorySize { site, k: m.k(), dim: m.dim(), stored: m.memory_scalars() }
-        };
-        self.memories.iter().enumerate().map(size).collect()
+        self.memories.sizes()
     }
 
     fn violation(&self, factors: &[HostFactors<B::Scalar>]) -> Option<Violation> {
-        let mut worst = Violation::default();
+        let mut worst = self.memories.violation(factors);
         for f in factors {
             let off = |x: MatRef<'_, B::Scalar>| orthonormality_error(x).f64();
             worst.orthonormality = worst.orthonormality.max(off(f.u.as_ref())).max(off(f.v.as_ref()));
-            if let Some(m) = self.subspace(f.site) {
-                worst.overlap = worst.overlap.max(m.overlap(f.v.as_ref()).f64());
-            }
         }
         Some(worst)
     }

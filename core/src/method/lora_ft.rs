@@ -1,18 +1,20 @@
 //! LoRA-FT: sequential fine-tuning with plain LoRA (Hu et al. 2022), the baseline that forgets.
 //!
 //! Rule: `ΔW = (α/r)·B·A`, A Kaiming-uniform, B zero, AdamW on both. Shapes: A r×in, B out×r. Kept between tasks: the
-//! merged weights, or the adapter itself. Memory: none beside; a step changes AdamW's moments. Source: PEFT's `LoraLayer`.
+//! merged weights, or the adapter itself; nothing where each task is to start from the base model. Memory: none beside; a
+//! step changes AdamW's moments. Source: PEFT's `LoraLayer`.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::memory::{Values, all_taken};
-use super::{After, Method, MethodError, TaskStart, guard, named};
-use crate::adapter::{AdapterGrads, Adapters, HostFactors, LoraAdapter};
+use super::pair::{PairState, kaiming};
+use super::{After, Method, MethodError, Needs, TaskStart, guard};
+use crate::adapter::{AdapterGrads, Adapters, HostFactors};
 use crate::backend::Backend;
 use crate::model::Site;
-use crate::optim::{AdamW, AdamWConfig, Ambient, Part, descend};
+use crate::optim::{AdamWConfig, Part};
 use crate::random::Random;
 
 /// What becomes of the adapter between tasks.
@@ -23,6 +25,8 @@ pub enum Continuation {
     Merge,
     /// One adapter is trained on through all tasks.
     Continue,
+    /// Each task starts from the base model anew, with an adapter of its own: what it could be at best, without the others.
+    Individual,
 }
 
 /// Settings of [`LoraFt`].
@@ -55,17 +59,11 @@ impl Default for LoraConfig {
     }
 }
 
-/// Optimiser state of one stack.
-struct StackState<B: Backend> {
-    u: AdamW<B>,
-    v: AdamW<B>,
-}
-
 /// The method.
 pub struct LoraFt<B: Backend> {
     config: LoraConfig,
     layers: Vec<String>,
-    states: Vec<StackState<B>>,
+    states: Vec<PairState<B>>,
 }
 
 impl<B: Backend> LoraFt<B> {
@@ -80,35 +78,25 @@ impl<B: Backend> Method<B> for LoraFt<B> {
         "lora-ft"
     }
 
-    fn needs_gradients(&self) -> bool {
-        false
+    fn needs(&self) -> Needs {
+        Needs::default()
     }
 
     fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
         self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
-        let adapters = match start.previous {
+        let going_on = self.config.continuation == Continuation::Continue;
+        // The adapters of an individual task go where they came from: beside the weights, which stay the base's.
+        let adapters = match start.previous.filter(|_| going_on) {
             Some(kept) => kept,
             None => {
                 let mut rng = Random::new(start.seed, &format!("lora-ft/init/{}", start.task));
-                let factors = start.sites.iter().enumerate().map(|(index, site)| {
-                    let LoraConfig { rank, alpha, .. } = self.config;
-                    let lora = LoraAdapter::kaiming(site.out, site.inp, rank, alpha, &mut rng)
-                        .map_err(|source| MethodError::Adapter { layer: site.name.clone(), source })?;
-                    Ok(HostFactors { site: index, u: lora.b, v: lora.a.transpose().to_owned(), s: lora.scale })
-                });
-                let factors: Vec<_> = factors.collect::<Result<_, MethodError>>()?;
-                let scale = self.config.alpha / self.config.rank as f64;
+                let LoraConfig { rank, alpha, .. } = self.config;
+                let factors = kaiming(start.sites, rank, alpha, &mut rng)?;
+                let scale = alpha / rank as f64;
                 Adapters::upload(backend, &factors, start.sites.len(), Some(scale))?
             }
         };
-        let state = |stack: &crate::adapter::AdapterStack<B>| {
-            let ((out, inp, r), count) = (stack.extents, stack.sites.len());
-            Ok(StackState {
-                u: AdamW::new(backend, self.config.adamw, [count, out, r])?,
-                v: AdamW::new(backend, self.config.adamw, [count, inp, r])?,
-            })
-        };
-        self.states = adapters.stacks.iter().map(state).collect::<Result<_, MethodError>>()?;
+        self.states = PairState::all(backend, self.config.adamw, &adapters)?;
         Ok(adapters)
     }
 
@@ -121,22 +109,16 @@ impl<B: Backend> Method<B> for LoraFt<B> {
     ) -> Result<(), MethodError> {
         guard(backend, adapters, grads, &self.layers)?;
         let rate = self.config.rate * factor;
-        let decay = rate * self.config.weight_decay;
         for ((stack, grads), state) in adapters.stacks.iter_mut().zip(&mut grads.stacks).zip(&mut self.states) {
-            for (x, grad, adamw) in
-                [(&mut stack.u, &mut grads.u, &mut state.u), (&mut stack.v, &mut grads.v, &mut state.v)]
-            {
-                adamw.increment(backend, grad, rate);
-                descend(backend, x, grad, decay);
-            }
+            state.step(backend, stack, grads, rate, self.config.weight_decay);
         }
         Ok(())
     }
 
-    fn end_task(&mut self, _: &B) -> Result<After, MethodError> {
+    fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
         Ok(match self.config.continuation {
             Continuation::Merge => After::Merge,
-            Continuation::Continue => After::Keep,
+            Continuation::Continue | Continuation::Individual => After::Keep,
         })
     }
 
@@ -161,8 +143,6 @@ impl<B: Backend> Method<B> for LoraFt<B> {
     }
 
     fn parts(&mut self) -> Vec<(String, Part<'_, B>)> {
-        let states = self.states.iter_mut().enumerate();
-        let parts = states.flat_map(|(i, state)| named(i, "b", state.u.parts()).chain(named(i, "a", state.v.parts())));
-        parts.collect()
+        PairState::parts(&mut self.states)
     }
 }

@@ -70,13 +70,11 @@ impl<T: Real> MatrixTrainer<T> {
         self.check_shape(gradient)?;
         let (out, inp) = self.weight.shape();
         let site = Site { name: NAME.to_string(), depth: 0, out, inp };
+        let gradients = Vec::from([Gradient::Exact(gradient.to_owned())]);
+        // EBLoRA does not ask how many tasks there will be.
         let start = TaskStart {
-            task: self.task,
-            sites: &[site],
-            blocks: 1,
-            gradients: Vec::from([Gradient::Exact(gradient.to_owned())]),
-            previous: None,
-            seed: self.seed,
+            gradients,
+            ..TaskStart::new([self.task, self.task + 1], core::slice::from_ref(&site), self.seed)
         };
         let cpu = Cpu::new();
         let adapters = self.method.begin_task(&cpu, start)?;
@@ -118,7 +116,7 @@ impl<T: Real> MatrixTrainer<T> {
         if self.training.is_none() {
             return Err(MethodError::Order("a task ends that has not begun"));
         }
-        self.method.end_task(&Cpu::new())?;
+        self.method.end_task(&Cpu::new(), &[])?;
         self.weight = self.weight();
         self.training = None;
         self.task += 1;

@@ -6,18 +6,37 @@
 //! matrix and gradients, and no model.
 
 mod eblora;
+mod frozen_a;
+mod inflora;
+mod keeplora;
 mod lora_ft;
+mod lora_gpm;
 mod matrix;
+mod memories;
 pub mod memory;
+mod o_lora;
+mod osf;
+mod pair;
+mod sefe;
+mod stella;
 
 pub use eblora::{Eblora, EbloraConfig, Init};
+pub use inflora::{InfLora, InfLoraConfig};
+pub use keeplora::{KeepLora, KeepLoraConfig};
 pub use lora_ft::{Continuation, LoraConfig, LoraFt};
+pub use lora_gpm::{LoraGpm, LoraGpmConfig};
 pub use matrix::MatrixTrainer;
 pub use memory::{Value, ValueError, Values};
+pub use o_lora::{OLora, OLoraConfig};
+pub use osf::{Osf, OsfConfig};
+pub use sefe::{Sefe, SefeConfig, largest_entries};
+pub use stella::{Stella, StellaConfig};
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use faer::Mat;
 
 use crate::adapter::{AdapterError, AdapterGrads, Adapters, HostFactors};
 use crate::backend::{Backend, BackendError};
@@ -29,16 +48,47 @@ use crate::optim::Part;
 pub struct TaskStart<'a, B: Backend> {
     /// 0-based number of the task.
     pub task: usize,
+    /// Number of tasks in the run.
+    pub tasks: usize,
     /// The model's adaptable layers.
     pub sites: &'a [Site],
     /// Number of the model's blocks, for the depth schedule.
     pub blocks: usize,
     /// The mean loss gradient of each site over a sample of the task's data, if the method asked for it.
     pub gradients: Vec<Gradient<B::Scalar>>,
+    /// The covariance `XᵀX` (in×in, symmetric) of each site's inputs over that sample, up to a factor, if it was asked for.
+    pub inputs: Vec<Gradient<B::Scalar>>,
+    /// Each site's weight with everything merged so far, out×in, if it was asked for.
+    pub weights: Vec<Mat<B::Scalar>>,
     /// The adapters of the last task, if they were kept.
     pub previous: Option<Adapters<B>>,
     /// Seed of the run; draw from it by streams of your own.
     pub seed: u64,
+}
+
+impl<'a, B: Backend> TaskStart<'a, B> {
+    /// The start of a task (0-based) of so many, for a method that needs nothing else.
+    ///
+    /// ```
+    /// use eblora_core::{backend::Cpu, method::TaskStart};
+    /// let start = TaskStart::<Cpu<f32>> { blocks: 12, ..TaskStart::new([0, 3], &[], 1) };
+    /// assert!(start.tasks == 3 && start.gradients.is_empty() && start.previous.is_none());
+    /// ```
+    pub fn new([task, tasks]: [usize; 2], sites: &'a [Site], seed: u64) -> Self {
+        let (gradients, inputs, weights) = (Vec::new(), Vec::new(), Vec::new());
+        Self { task, tasks, sites, blocks: 1, gradients, inputs, weights, previous: None, seed }
+    }
+}
+
+/// What a method asks for before a task, beside the sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// [`TaskStart::gradients`]: a pass over a sample of the data.
+    pub gradients: bool,
+    /// [`TaskStart::inputs`]: another one.
+    pub inputs: bool,
+    /// [`TaskStart::weights`]: each adapted weight is read back.
+    pub weights: bool,
 }
 
 /// What becomes of a task's adapters after it.
@@ -118,8 +168,8 @@ pub enum MethodError {
 pub trait Method<B: Backend> {
     /// Its name in tables and on the command line.
     fn name(&self) -> &'static str;
-    /// Whether [`TaskStart::gradients`] is needed: it costs a pass over a sample of the data.
-    fn needs_gradients(&self) -> bool;
+    /// What the next [`Method::begin_task`] is to be given.
+    fn needs(&self) -> Needs;
     /// Makes the adapters of a task.
     ///
     /// # Errors
@@ -136,11 +186,11 @@ pub trait Method<B: Backend> {
         grads: &mut AdapterGrads<B>,
         factor: f64,
     ) -> Result<(), MethodError>;
-    /// Learns what is to be remembered of the task.
+    /// Learns what is to be remembered of the task, which ended with these factors.
     ///
     /// # Errors
     /// When the memory can't be updated.
-    fn end_task(&mut self, backend: &B) -> Result<After, MethodError>;
+    fn end_task(&mut self, backend: &B, learnt: &[HostFactors<B::Scalar>]) -> Result<After, MethodError>;
     /// Every setting that its results depend on, by name: a run goes on only where all of them are as they were.
     fn settings(&self) -> Vec<(&'static str, String)>;
     /// What it has learnt from the tasks that have ended, as plain data. In the course of a task: what it knew before that
@@ -155,6 +205,10 @@ pub trait Method<B: Backend> {
     /// in mid-task calls [`Method::begin_task`] as the first time, with the same gradients, and then overwrites the
     /// adapters and these parts.
     fn parts(&mut self) -> Vec<(String, Part<'_, B>)>;
+    /// Numbers that its steps train, by default those of the adapters.
+    fn trainable_parameters(&self, adapters: &Adapters<B>) -> usize {
+        adapters.trainable_parameters()
+    }
     /// What is remembered, layer by layer.
     fn memory(&self) -> Vec<MemorySize> {
         Vec::new()

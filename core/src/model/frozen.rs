@@ -6,6 +6,7 @@
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use faer::{Mat, MatRef};
 
 use super::views::{packed, packed_mut};
 use super::{ModelError, upload};
@@ -178,6 +179,26 @@ impl<B: Backend> Frozen<B> {
         }
     }
 
+    /// W with everything merged so far, out×in, read back.
+    pub(super) async fn read(&self, backend: &B) -> Result<Mat<B::Scalar>, BackendError> {
+        match self {
+            Self::Full(weight) => {
+                let [_, out, inp] = weight.shape();
+                Ok(MatRef::from_row_major_slice(&backend.read(weight).await?, out, inp).to_owned())
+            }
+            Self::Stored(bits, _) => {
+                // The product with the identity unpacks the bits where they are: I·Wᵀ is in×out.
+                let [_, out, inp] = bits.shape();
+                let mut scratch = backend.zeros([1, inp, self.merged_rank().max(1)])?;
+                let (identity, mut product) = (identity(backend, inp)?, backend.zeros([1, inp, out])?);
+                let x = View::all(&identity);
+                self.product(backend, ViewMut::all(&mut product), x, Epilogue::default(), &mut scratch);
+                let values = backend.read(&product).await?;
+                Ok(MatRef::from_row_major_slice(&values, inp, out).transpose().to_owned())
+            }
+        }
+    }
+
     /// `W += s·U·Vᵀ`.
     pub(super) fn merge(&mut self, backend: &B, slot: &Slot<'_, B>) -> Result<(), BackendError> {
         let (u, v) = (View::item(&slot.stack.u, slot.item), View::item(&slot.stack.v, slot.item));
@@ -195,8 +216,7 @@ impl<B: Backend> Frozen<B> {
                     backend.copy(columns(&mut wider.v, 0, before), View::all(&old.v));
                 }
                 // s may be on the device: the product with the identity takes it from there.
-                let at = |i: usize| B::Scalar::of(if i.is_multiple_of(rank + 1) { 1.0 } else { 0.0 });
-                let identity = backend.upload([1, rank, rank], &(0..rank * rank).map(at).collect::<Vec<_>>())?;
+                let identity = identity(backend, rank)?;
                 let scaled = Epilogue::scaled(slot.scale());
                 backend.matmul(columns(&mut wider.u, before, rank), u, View::all(&identity), scaled);
                 backend.copy(columns(&mut wider.v, before, rank), v);
@@ -205,6 +225,12 @@ impl<B: Backend> Frozen<B> {
         }
         Ok(())
     }
+}
+
+/// I, n×n.
+fn identity<B: Backend>(backend: &B, n: usize) -> Result<B::Tensor, BackendError> {
+    let at = |i: usize| B::Scalar::of(if i.is_multiple_of(n + 1) { 1.0 } else { 0.0 });
+    backend.upload([1, n, n], &(0..n * n).map(at).collect::<Vec<_>>())
 }
 
 /// `y += (x·A)·Bᵀ`, the inner product in `scratch`.

@@ -81,8 +81,10 @@ impl<B: Backend> Linear<B> {
                     }
                     let scaled = Epilogue::scaled(slot.scale());
                     backend.matmul(ViewMut::item(&mut grads.u, slot.item), dy.t(), z, scaled);
-                    let scaled = Epilogue::scaled(slot.scale());
-                    backend.matmul(ViewMut::item(&mut grads.v, slot.item), x.t(), dz, scaled);
+                    if !slot.stack.v_frozen {
+                        let scaled = Epilogue::scaled(slot.scale());
+                        backend.matmul(ViewMut::item(&mut grads.v, slot.item), x.t(), dz, scaled);
+                    }
                     adapter = Some((slot.rank, v, slot.scale()));
                 }
             }
@@ -99,6 +101,11 @@ impl<B: Backend> Linear<B> {
         }
         // dz is free as scratch now.
         self.weight.correct_back(backend, dx, dy, inner.dz);
+    }
+
+    /// Whether it is at this site.
+    pub(super) fn is_at(&self, site: usize) -> bool {
+        self.site == Some(site)
     }
 
     /// `W += s·U·Vᵀ` where the site has an adapter.

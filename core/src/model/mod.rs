@@ -18,6 +18,7 @@ pub use targets::{Targets, matches};
 
 use alloc::string::String;
 use core::future::Future;
+use faer::Mat;
 
 use crate::Real;
 use crate::adapter::{AdapterGrads, Adapters};
@@ -194,6 +195,11 @@ pub trait Model<B: Backend> {
     /// # Errors
     /// When the device is out of memory.
     fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError>;
+    /// The weight of a site with everything merged so far, out×in, read back.
+    ///
+    /// # Errors
+    /// When there is no such site, or the device fails.
+    fn weight(&self, backend: &B, site: usize) -> impl Future<Output = Result<Mat<B::Scalar>, ModelError>>;
     /// How many of these samples, no more than a batch, the model gets right. By default those whose largest logit is
     /// that of their label.
     ///
@@ -214,6 +220,18 @@ pub trait Model<B: Backend> {
             let rows = logits.chunks(self.classes()).zip(batch);
             Ok(rows.filter(|(row, sample)| argmax(row) == Some(samples.label(**sample) as usize)).count())
         }
+    }
+}
+
+/// The weight of the linear layer at `site`, read back.
+async fn weight_at<'l, B: Backend + 'l>(
+    backend: &B,
+    mut linears: impl Iterator<Item = &'l Linear<B>>,
+    site: usize,
+) -> Result<Mat<B::Scalar>, ModelError> {
+    match linears.find(|linear| linear.is_at(site)) {
+        Some(linear) => Ok(linear.weight.read(backend).await?),
+        None => Err(ModelError::Config { what: alloc::format!("the model has no site {site}") }),
     }
 }
 
@@ -238,6 +256,10 @@ pub trait Samples {
     }
     /// Class of sample `i`.
     fn label(&self, i: usize) -> u32;
+    /// The samples at these indices of each set, set after set, to be trained on by the model of all these sets.
+    fn gather(parts: &[(&Self, &[usize])]) -> Self
+    where
+        Self: Sized;
 }
 
 #[cfg(test)]

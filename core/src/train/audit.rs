@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::record::{RunRecord, SpectrumPoint};
 use crate::Real;
-use crate::adapter::Adapters;
+use crate::adapter::{Adapters, Magnitude};
 use crate::backend::Backend;
 use crate::method::Method;
 
@@ -31,10 +31,11 @@ pub(super) async fn audit<B: Backend>(
     let Some((task, step)) = snapshot else { return Ok(()) };
     for f in factors {
         let site = f.site;
-        // On the manifold all singular values are |s|; elsewhere they come from the factors.
-        let sigma: Vec<B::Scalar> = match violation {
-            Some(_) => f.spectral().singular_values(),
-            None => f.lora().singular_values()?,
+        // With a trained magnitude the factors are orthonormal and all singular values |s|.
+        let sigma: Vec<B::Scalar> = if adapters.stacks.iter().all(|stack| matches!(stack.s, Magnitude::Trained(_))) {
+            f.spectral().singular_values()
+        } else {
+            f.lora().singular_values()?
         };
         record.spectra.push(SpectrumPoint { task, step, site, sigma: sigma.iter().map(|s| s.f64()).collect() });
     }

@@ -55,7 +55,15 @@ pub(super) fn evenly_spaced(seed: u64, task: usize, samples: usize, share: f64) 
         return Vec::new();
     }
     let wanted = (libm::ceil(share * samples as f64) as usize).clamp(1, samples);
-    let offset = Random::new(seed, &format!("gradient sample/{task}")).below(samples);
+    spread(seed, &format!("gradient sample/{task}"), samples, wanted)
+}
+
+/// `wanted` of `0..samples`, evenly spaced from an offset of the stream's.
+pub(super) fn spread(seed: u64, stream: &str, samples: usize, wanted: usize) -> Vec<usize> {
+    if samples == 0 {
+        return Vec::new();
+    }
+    let offset = Random::new(seed, stream).below(samples);
     (0..wanted).map(|i| (offset + i * samples / wanted) % samples).collect()
 }
 

@@ -27,8 +27,18 @@ enum Sum<B: Backend> {
     Sketch { host: TwoSidedSketch<B::Scalar>, omega: B::Tensor, psi: B::Tensor, s_in: B::Tensor, s_out: B::Tensor },
 }
 
-/// Sums up the weight gradients of all sites on the device.
+/// What is averaged over the sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mean {
+    /// The weight gradients, `dYᵀX` (out×in).
+    Gradient,
+    /// The inputs' covariances up to a factor, `XᵀX` (in×in). Padding, where a batch has it, counts as input.
+    Inputs,
+}
+
+/// Sums up the weight gradients of all sites on the device, or their inputs' covariances.
 pub struct GradientPass<B: Backend> {
+    mean: Mean,
     sums: Vec<Sum<B>>,
     /// `dy·Ω` or `x·Ψ` of one batch.
     narrow: B::Tensor,
@@ -46,26 +56,42 @@ impl<B: Backend> GradientPass<B> {
     /// # Errors
     /// When the device is out of memory.
     pub fn new(backend: &B, sites: &[Site], kind: GradientKind, rows: usize, seed: u64) -> Result<Self, BackendError> {
+        Self::of(backend, Mean::Gradient, sites, kind, rows, seed)
+    }
+
+    /// The same for another mean.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn of(
+        backend: &B,
+        mean: Mean,
+        sites: &[Site],
+        kind: GradientKind,
+        rows: usize,
+        seed: u64,
+    ) -> Result<Self, BackendError> {
         let mut sums = Vec::with_capacity(sites.len());
         let mut width = 0;
         for site in sites {
+            let out = if mean == Mean::Inputs { site.inp } else { site.out };
             sums.push(match kind {
-                GradientKind::Exact => Sum::Exact(backend.zeros([1, site.out, site.inp])?),
+                GradientKind::Exact => Sum::Exact(backend.zeros([1, out, site.inp])?),
                 GradientKind::Sketch { rank } => {
-                    let host = TwoSidedSketch::new(site.out, site.inp, rank, default_oversample(rank), seed);
+                    let host = TwoSidedSketch::new(out, site.inp, rank, default_oversample(rank), seed);
                     let (p, q) = (host.p(), host.q());
                     width = width.max(p).max(q);
                     Sum::Sketch {
                         omega: upload(backend, host.omega())?,
                         psi: upload(backend, host.psi())?,
                         s_in: backend.zeros([1, site.inp, p])?,
-                        s_out: backend.zeros([1, site.out, q])?,
+                        s_out: backend.zeros([1, out, q])?,
                         host,
                     }
                 }
             });
         }
-        Ok(Self { sums, narrow: backend.zeros([1, rows, width])?, weight: 1.0 })
+        Ok(Self { mean, sums, narrow: backend.zeros([1, rows, width])?, weight: 1.0 })
     }
 
     /// Weight of the following batches: their share of the sample.
@@ -104,6 +130,7 @@ async fn read<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<faer::Mat<B
 impl<B: Backend> WeightGradients<B> for GradientPass<B> {
     fn collect(&mut self, backend: &B, site: usize, dy: View<'_, B::Tensor>, x: View<'_, B::Tensor>) {
         let add = Epilogue::add(Scale::Value(self.weight));
+        let dy = if self.mean == Mean::Inputs { x } else { dy };
         match &mut self.sums[site] {
             Sum::Exact(g) => backend.matmul(ViewMut::all(g), dy.t(), x, add),
             Sum::Sketch { host, omega, psi, s_in, s_out } => {

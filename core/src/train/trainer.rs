@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::audit::{audit, is_snapshot};
 use super::batches::{BatchOrder, evenly_spaced, labels_hash};
-use super::gradient::GradientPass;
+use super::gradient::{GradientPass, Mean};
 use super::retask::{NUMBER, measured_fact, task_fact};
 use super::sitting::{Ended, Sitting, pause};
 use super::{
@@ -204,7 +204,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                 sitting.observer.progress(Progress::Learnt { task: measured, accuracy: &row });
                 sitting.state.record.accuracy.push(&row)?;
             } else if let Some(task) = tasks.get(learnt) {
-                match self.learn(method, learnt, task, kept, sitting).await? {
+                match self.learn(method, [learnt, tasks.len()], task, kept, sitting).await? {
                     Learning::Done(adapters) => kept = adapters,
                     Learning::Stopped => return Ok(Ended::Stopped),
                 }
@@ -247,7 +247,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     async fn learn(
         &mut self,
         method: &mut dyn Method<B>,
-        index: usize,
+        [index, tasks]: [usize; 2],
         task: &Task<'_, M::Samples>,
         previous: Option<Adapters<B>>,
         sitting: &mut Sitting<'_, B::Scalar>,
@@ -256,19 +256,30 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             |step| move |source| TrainError::Method { task: task.name.to_string(), step, source: Box::new(source) };
         let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
         sitting.observer.progress(Progress::Task { task: index });
-        let gradients = if method.needs_gradients() {
+        let needs = method.needs();
+        let (mut gradients, mut inputs) = (Vec::new(), Vec::new());
+        for (mean, needed, matrices) in
+            [(Mean::Gradient, needs.gradients, &mut gradients), (Mean::Inputs, needs.inputs, &mut inputs)]
+        {
+            if !needed {
+                continue;
+            }
             sitting.observer.progress(Progress::Gradient { task: index });
-            match self.gradients(index, task, sitting).await? {
-                Some(gradients) => gradients,
+            match self.mean(mean, index, task, sitting).await? {
+                Some(means) => *matrices = means,
                 None => return sitting.stopped(method).map(|_| Learning::Stopped),
             }
-        } else {
-            Vec::new()
-        };
+        }
         let (b, config) = (self.backend, &self.config);
-        let sites = self.model.sites();
+        let (sites, blocks) = (self.model.sites(), self.model.blocks());
+        let mut weights = Vec::new();
+        if needs.weights {
+            for site in 0..sites.len() {
+                weights.push(self.model.weight(b, site).await.map_err(unfit)?);
+            }
+        }
         let start =
-            TaskStart { task: index, sites, blocks: self.model.blocks(), gradients, previous, seed: config.seed };
+            TaskStart { task: index, tasks, sites, blocks, gradients, inputs, weights, previous, seed: config.seed };
         let mut adapters = method.begin_task(b, start).map_err(failed(0))?;
         let mut grads = adapters.grads(b)?;
         self.model.attach(b, &mut self.work, &adapters).map_err(unfit)?;
@@ -288,7 +299,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                 sitting.observer.progress(Progress::Resumed { task: index, step: first });
             }
             None => {
-                sitting.state.record.trainable_parameters = adapters.trainable_parameters();
+                sitting.state.record.trainable_parameters = method.trainable_parameters(&adapters);
                 sitting.warn(warnings);
             }
         }
@@ -350,12 +361,13 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         }
         let record = &mut sitting.state.record;
         record.losses.push(losses[..config.steps].iter().map(|l| l.f64()).collect());
-        let after = method.end_task(b).map_err(failed(config.steps))?;
+        let learnt = HostAdapters::read(b, &adapters).await?;
+        let after = method.end_task(b, &learnt.factors).map_err(failed(config.steps))?;
         for m in method.memory() {
             record.memory.push(MemoryPoint { task: index, site: m.site, k: m.k, dim: m.dim, stored: m.stored });
         }
         sitting.warn(method.warnings());
-        sitting.state.learnt.push(LearntTask { adapters: HostAdapters::read(b, &adapters).await?, after });
+        sitting.state.learnt.push(LearntTask { adapters: learnt, after });
         Ok(Learning::Done(match after {
             After::Keep => Some(adapters),
             After::Merge => {
@@ -365,9 +377,10 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         }))
     }
 
-    /// The mean loss gradient of every site over a sample of the task's training data; `None` when the run should stop.
-    async fn gradients(
+    /// A mean of every site over a sample of the task's training data; `None` when the run should stop.
+    async fn mean(
         &mut self,
+        mean: Mean,
         index: usize,
         task: &Task<'_, M::Samples>,
         sitting: &mut Sitting<'_, B::Scalar>,
@@ -377,7 +390,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
         let sample = evenly_spaced(config.seed, index, task.train.len(), config.gradient_share);
         let rows = model.rows(config.batch);
-        let mut pass = GradientPass::new(b, model.sites(), config.gradient_kind, rows, config.seed)?;
+        let mut pass = GradientPass::of(b, mean, model.sites(), config.gradient_kind, rows, config.seed)?;
         let mut loss = b.zeros([1, 1, 1])?;
         for batch in sample.chunks(config.batch.max(1)) {
             if sitting.stop() {

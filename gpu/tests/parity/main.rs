@@ -24,6 +24,7 @@ mod elementwise;
 mod geometry;
 mod matmul;
 mod rows;
+mod stacks;
 mod weights;
 
 use std::future::Future;
@@ -56,6 +57,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("geometry", geometry::TESTS),
         ("matmul", matmul::TESTS),
         ("rows", rows::TESTS),
+        ("stacks", stacks::TESTS),
         ("weights", weights::TESTS),
     ];
     files.into_iter().flat_map(|(file, tests)| tests.iter().map(move |test| (file, test)))

@@ -281,7 +281,7 @@ fn figure<B: Backend>(backend: &B, name: &str, times: &Times, operations: Option
 }
 
 /// Gradients of `directions` equally strong random directions: the same for all sites of one shape.
-fn gradients(sites: &[Site], directions: usize, task: usize) -> Result<Vec<Gradient<f32>>, BenchError> {
+pub(crate) fn gradients(sites: &[Site], directions: usize, task: usize) -> Result<Vec<Gradient<f32>>, BenchError> {
     let mut rng = Random::new(SEED, &format!("bench/{task}"));
     let mut made: Vec<((usize, usize), Gradient<f32>)> = Vec::new();
     for site in sites {

@@ -58,11 +58,11 @@ fn one<B: Clock>(
     let sites = sites();
     let mut adapters = None;
     for (task, directions) in [MEMORY, RANK].into_iter().enumerate() {
-        let gradients = if method.needs_gradients() { gradients(&sites, directions, task)? } else { Vec::new() };
-        let start = TaskStart { task, sites: &sites, blocks: BLOCKS, gradients, previous: None, seed: SEED };
+        let gradients = if method.needs().gradients { gradients(&sites, directions, task)? } else { Vec::new() };
+        let start = TaskStart { blocks: BLOCKS, gradients, ..TaskStart::new([task, 2], &sites, SEED) };
         adapters = Some(method.begin_task(b, start)?);
         if task == 0 {
-            method.end_task(b)?;
+            method.end_task(b, &[])?;
         }
     }
     let Some(mut adapters) = adapters else { return Err(MethodError::Order("no task").into()) };

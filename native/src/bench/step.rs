@@ -48,11 +48,13 @@ pub fn measure<B: Clock + 'static, S: StepSubject>(
     memory::reset_peak();
     let model = subject.model(b)?;
     let wanted = METHODS.into_iter().filter(|&method| config.wants(&name::<S>(method)));
-    let mut steps = wanted.map(|method| Step::new(b, method, subject, &model)).collect::<Result<Vec<_>, _>>()?;
+    let mut work = model.workspace(b, S::BATCH)?;
+    let mut steps =
+        wanted.map(|method| Step::new(b, method, subject, &model, &mut work)).collect::<Result<Vec<_>, _>>()?;
     let start = Instant::now();
     let mut warm = 0;
     while !WARM_UP.suffices(warm, start) && warm < config.repeats {
-        steps.iter_mut().try_for_each(|step| step.phases(b).map(drop))?;
+        steps.iter_mut().try_for_each(|step| step.phases(b, &mut work).map(drop))?;
         warm += 1;
     }
     let (effort, start) = (config.effort(), Instant::now());
@@ -60,25 +62,28 @@ pub fn measure<B: Clock + 'static, S: StepSubject>(
     // The methods take turns, so that a busy machine disturbs both alike.
     while !enough(&steps) {
         for step in &mut steps {
-            let phases = step.phases(b)?;
+            let phases = step.phases(b, &mut work)?;
             for (times, sample) in step.parts.iter_mut().zip(phases) {
                 times.push(sample);
             }
             let apart = phases.iter().map(|p| p.host).sum();
-            let total = if B::QUEUES && apart < SLOW { step.queued(b)? } else { apart };
+            let total = if B::QUEUES && apart < SLOW { step.queued(b, &mut work)? } else { apart };
             step.total.push(Sample { host: total, device: None });
         }
     }
     Ok(steps.iter().map(|step| step.figure(b)).collect())
 }
 
-/// One method's step. The model is the same for all: steps don't change it.
+/// A model's buffers.
+type Work<B, S> = <<S as StepSubject>::Model<B> as Model<B>>::Workspace;
+
+/// One method's step. The model is the same for all: steps don't change it; and so are the buffers, which hold nothing from
+/// one step to the next.
 struct Step<'a, B: Clock, S: StepSubject> {
     method_name: MethodName,
     subject: &'a S,
     batch: Vec<usize>,
     model: &'a S::Model<B>,
-    work: <S::Model<B> as Model<B>>::Workspace,
     method: Box<dyn Method<B>>,
     adapters: Adapters<B>,
     grads: AdapterGrads<B>,
@@ -89,7 +94,13 @@ struct Step<'a, B: Clock, S: StepSubject> {
 }
 
 impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
-    fn new(b: &B, method_name: MethodName, subject: &'a S, model: &'a S::Model<B>) -> Result<Self, BenchError> {
+    fn new(
+        b: &B,
+        method_name: MethodName,
+        subject: &'a S,
+        model: &'a S::Model<B>,
+        work: &mut Work<B, S>,
+    ) -> Result<Self, BenchError> {
         // No threshold: each task's gradient goes into M whole.
         let config = DemoConfig { epsilon: 1.0, rank: RANK, ..DemoConfig::default() };
         let mut method = config.method(method_name).make::<B>();
@@ -97,30 +108,29 @@ impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
         for task in 0..2 {
             let gradients = gradients(model.sites(), S::MEMORY, task)?;
             let (sites, blocks) = (model.sites(), model.blocks());
-            let start = TaskStart { task, sites, blocks, gradients, previous: None, seed: SEED };
+            let start = TaskStart { blocks, gradients, ..TaskStart::new([task, 2], sites, SEED) };
             adapters = Some(method.begin_task(b, start)?);
             if task == 0 {
-                method.end_task(b)?;
+                method.end_task(b, &[])?;
             }
         }
         let Some(adapters) = adapters else { return Err(MethodError::Order("no task").into()) };
-        let mut work = model.workspace(b, S::BATCH)?;
-        model.attach(b, &mut work, &adapters)?;
+        model.attach(b, work, &adapters)?;
         let (grads, loss) = (adapters.grads(b)?, b.zeros([1, 1, 1])?);
         let batch = (0..S::BATCH).collect();
         let (parts, total) = Default::default();
-        Ok(Self { method_name, subject, batch, model, work, method, adapters, grads, loss, parts, total })
+        Ok(Self { method_name, subject, batch, model, method, adapters, grads, loss, parts, total })
     }
 
-    fn forward(&mut self, b: &B) -> Result<(), BenchError> {
-        self.model.load(b, &mut self.work, self.subject.samples(), &self.batch)?;
-        self.model.forward(b, &mut self.work, Some(&self.adapters));
+    fn forward(&mut self, b: &B, work: &mut Work<B, S>) -> Result<(), BenchError> {
+        self.model.load(b, work, self.subject.samples(), &self.batch)?;
+        self.model.forward(b, work, Some(&self.adapters));
         Ok(())
     }
 
-    fn backward(&mut self, b: &B) {
-        self.model.loss(b, &mut self.work, &mut self.loss, 0);
-        self.model.backward(b, &mut self.work, &mut Wanted::Adapters(&self.adapters, &mut self.grads));
+    fn backward(&mut self, b: &B, work: &mut Work<B, S>) {
+        self.model.loss(b, work, &mut self.loss, 0);
+        self.model.backward(b, work, &mut Wanted::Adapters(&self.adapters, &mut self.grads));
     }
 
     fn optimizer(&mut self, b: &B) -> Result<(), BenchError> {
@@ -128,22 +138,22 @@ impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
     }
 
     /// A step, its parts timed one by one.
-    fn phases(&mut self, b: &B) -> Result<[Sample; 3], BenchError> {
-        let forward = b.timed(&mut || self.forward(b))?;
+    fn phases(&mut self, b: &B, work: &mut Work<B, S>) -> Result<[Sample; 3], BenchError> {
+        let forward = b.timed(&mut || self.forward(b, work))?;
         let backward = b.timed(&mut || {
-            self.backward(b);
+            self.backward(b, work);
             Ok(())
         })?;
         Ok([forward, backward, b.timed(&mut || self.optimizer(b))?])
     }
 
     /// Seconds of a step as it runs in earnest: the host goes on to the next while the device computes.
-    fn queued(&mut self, b: &B) -> Result<f64, BenchError> {
+    fn queued(&mut self, b: &B, work: &mut Work<B, S>) -> Result<f64, BenchError> {
         b.settle()?;
         let start = Instant::now();
         for _ in 0..QUEUED {
-            self.forward(b)?;
-            self.backward(b);
+            self.forward(b, work)?;
+            self.backward(b, work);
             self.optimizer(b)?;
         }
         b.settle()?;

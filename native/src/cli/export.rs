@@ -8,7 +8,7 @@ use super::print;
 use crate::Error;
 use crate::hub;
 use crate::peft::merged::{self, Base};
-use crate::peft::{AdapterSet, PeftAdapter, PeftError, sum};
+use crate::peft::{AdapterSet, PeftAdapter, PeftError, sum, write_unpacked};
 
 pub fn run(args: &ExportArgs) -> Result<(), Error> {
     let is_set = |folder: &PathBuf| AdapterSet::is_in(folder);
@@ -40,7 +40,10 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         }
         ExportFormat::Merged => {
             let base = base_folder(args, &adapter)?;
-            Base::open(&base)?.write_merged(&adapter, &args.out)?;
+            match base.is_file() {
+                true => write_unpacked(&base, &adapter, &args.out)?,
+                false => Base::open(&base)?.write_merged(&adapter, &args.out)?,
+            }
             print(&format!("{}: {} with {} merged in\n", args.out.display(), base.display(), summary(&adapter)));
         }
     }
@@ -52,7 +55,9 @@ fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, Erro
     let named = adapter.base_model.as_deref();
     match (&args.base, named) {
         (Some(base), _) => Ok(base.clone()),
-        (None, Some(name)) if Path::new(name).join("config.json").exists() => Ok(PathBuf::from(name)),
+        (None, Some(name)) if Path::new(name).join("config.json").exists() || Path::new(name).is_file() => {
+            Ok(PathBuf::from(name))
+        }
         (None, Some(name)) => match hub::named(name) {
             on_hub if on_hub.starts_with(hub::PREFIX) => Ok(hub::locate(&on_hub)?),
             _ => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }.into()),

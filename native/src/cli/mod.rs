@@ -5,12 +5,14 @@ mod ask;
 mod bench;
 mod demo;
 mod devices;
+mod experiment;
 mod export;
 mod init;
 mod inspect;
 mod interrupt;
 mod merge;
 mod report;
+mod serve;
 mod train;
 
 use std::io::Write;
@@ -39,6 +41,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Inspect(args)) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Merge(args)) => merge::run(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Export(args)) => export::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Experiment(args)) => experiment::run(&args).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Serve(args)) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         None => demo::run(&cli.demo),
     };
     match done {

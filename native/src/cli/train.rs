@@ -43,7 +43,8 @@ fn told(config: &RunConfig, loaded: &Loaded) -> String {
         let _ = writeln!(text, "labels: {}", loaded.labels.join(", "));
     }
     for method in &config.methods {
-        let _ = writeln!(text, "method {}: {} of rank {}", method.label(), method.name, method.rank());
+        let rank = if method.name.has("rank") { format!(" of rank {}", method.rank()) } else { String::new() };
+        let _ = writeln!(text, "method {}: {}{rank}", method.label(), method.name);
     }
     for note in &loaded.notes {
         let _ = writeln!(text, "note: {note}");

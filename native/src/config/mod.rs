@@ -121,7 +121,10 @@ pub struct ModelConfig {
     /// What to do with a text that is longer.
     #[serde(default)]
     pub too_long: TooLong,
-    /// Divisor of the cosines between a text and the labels' texts.
+    /// What tells an encoder's labels apart.
+    #[serde(default)]
+    pub head: HeadKind,
+    /// Divisor of the cosines between a text and the labels' texts, or of a linear head's scores.
     #[serde(default = "default_temperature")]
     pub temperature: f64,
     /// How prompts are written.
@@ -134,6 +137,17 @@ fn default_max_tokens() -> usize {
 }
 fn default_temperature() -> f64 {
     0.07
+}
+
+/// What tells an encoder's labels apart: a frozen head that all tasks share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadKind {
+    /// The texts of the labels: a text's score is the cosine of its embedding and the label's.
+    #[default]
+    Labels,
+    /// Rows of a linear layer, orthogonal to each other: for labels whose texts say nothing.
+    Linear,
 }
 
 /// What to do with a text that is too long.

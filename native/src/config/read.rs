@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::place::{Path, Step, path, shown, span};
 use super::{ConfigError, Override, RunConfig};
-use crate::data::line_and_column;
+use crate::data::{line_and_column, mix};
 use crate::hub;
 
 /// A config's text, for the places of what is wrong in it.
@@ -111,6 +111,10 @@ impl RunConfig {
     fn settle(&mut self, root: &FilePath) {
         let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE"));
         let settle = |path: &mut String| {
+            // What is named is no path.
+            if path.starts_with(hub::PREFIX) || mix::is_bundled(path) {
+                return;
+            }
             let whole = match (path.strip_prefix("~/"), &home) {
                 (Some(rest), Some(home)) => FilePath::new(home).join(rest),
                 _ => root.join(&*path),
@@ -118,9 +122,7 @@ impl RunConfig {
             *path = whole.display().to_string();
         };
         settle(&mut self.out);
-        if !self.model.base.starts_with(hub::PREFIX) {
-            settle(&mut self.model.base);
-        }
+        settle(&mut self.model.base);
         for task in &mut self.tasks {
             settle(&mut task.train);
             settle(&mut task.test);

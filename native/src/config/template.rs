@@ -58,7 +58,8 @@ const BERT_MODEL: &str = r#"base = "models/minilm"       # a Hugging Face BertMo
 #blocks = [3, 4, 5]          # blocks with adapters, from 0; default: all
 #max_tokens = 128            # most tokens of a text
 #too_long = "refuse"         # or "truncate"
-#temperature = 0.07          # a text's score for a label is the cosine of their embeddings divided by this
+#head = "labels"             # scores are cosines with the labels' texts; or "linear": for labels whose texts say nothing
+#temperature = 0.07          # scores are divided by this
 "#;
 
 const LLAMA_MODEL: &str = r#"base = "models/smollm2.gguf" # a Hugging Face LlamaForCausalLM folder with its tokenizer.json, or a GGUF file
@@ -95,6 +96,17 @@ name = "lora-ft"             # plain LoRA, the baseline that forgets
 #rate = 0.00122              # AdamW's rate
 #weight_decay = 0.0
 #between_tasks = "merge"     # or "continue": one adapter through all tasks
+
+# Bounds, with the settings of lora-ft: "individual" (each task from the base anew), "multi-task" (all tasks' samples in
+# each task), "replay" (samples = 100 of each earlier task beside a task's own).
+# Relatives of LoRA that forget less; each has rank, alpha, rate and weight_decay as above, unless it says otherwise:
+#   "lora-gpm"    epsilon, budget: as of eblora
+#   "o-lora"      overlap_penalty = 0.5, norm_penalty = 0.0
+#   "sefe"        penalty = 2500.0, masked_share = 0.02
+#   "keeplora"    rank 32; epsilon = 0.99, weight_epsilon = 0.6 (of the pretrained weight)
+#   "inflora"     no alpha; lamb = 0.98, lame = 1.0 (share of the inputs' energy that is kept of the first and last task)
+#   "stella"      step, convention, s_rate, tangent, retraction: as of eblora; no rate
+#   "osf"         rate = 0.001, frozen_share = 0.5; nothing else
 
 [[method]]
 name = "eblora"              # energy-balanced, earlier tasks protected; "ebo" is the same without protection

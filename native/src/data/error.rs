@@ -20,6 +20,14 @@ pub enum DataError {
         /// What the system says.
         source: io::Error,
     },
+    /// Not one of the bundled sets of images.
+    #[error("{name} is not bundled; there are {known}")]
+    Bundled {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// A folder where a file is due.
     #[error("{} is a folder, where a file is due", .folder.display())]
     Folder {

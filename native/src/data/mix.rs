@@ -32,6 +32,52 @@ const PATCH_SEED: u64 = 2602;
 /// Clothes come after the digits.
 const FASHION_SHIFT: u32 = 10;
 
+/// What the bundled base is called where a path could stand, and, with a colon behind it, what stands before the images of
+/// a task: `bundled:fashion/test`.
+pub const BUNDLED: &str = "bundled";
+
+/// Whether this names something of the bundle instead of a path.
+///
+/// ```
+/// use eblora::data::mix::is_bundled;
+/// assert!(is_bundled("bundled") && is_bundled("bundled:fashion/test"));
+/// assert!(!is_bundled("./bundled"));
+/// ```
+pub fn is_bundled(path: &str) -> bool {
+    path == BUNDLED || images_named(path).is_some()
+}
+
+/// The task and the split that a name of bundled images has.
+fn images_named(path: &str) -> Option<&str> {
+    path.strip_prefix(BUNDLED)?.strip_prefix(':')
+}
+
+/// The images that `bundled:TASK/SPLIT` names, with labels of the bundled base; `None`: it names none of the bundle.
+///
+/// # Errors
+/// When there is no such task or split.
+#[cfg(feature = "bundled")]
+pub fn named(path: &str) -> Result<Option<ImageSet>, Error> {
+    let Some(name) = images_named(path) else { return Ok(None) };
+    let unknown = || {
+        let known = NAMES.map(|task| format!("{BUNDLED}:{task}/train, …/validation, …/test")).join("; ");
+        Error::from(super::DataError::Bundled { name: path.to_owned(), known })
+    };
+    let (task, split) = name.split_once('/').ok_or_else(unknown)?;
+    let number = NAMES.iter().position(|name| *name == task).ok_or_else(unknown)?;
+    let source = match images_of(number) {
+        Some(Images::Mnist) => bundled::mnist()?,
+        _ => bundled::fashion()?,
+    };
+    let task = make(number, &source);
+    match split {
+        "train" => Ok(Some(task.train)),
+        "validation" => Ok(Some(task.validation)),
+        "test" => Ok(Some(task.test)),
+        _ => Err(unknown()),
+    }
+}
+
 /// Makes the five tasks from the bundled images.
 #[cfg(feature = "bundled")]
 pub fn tasks() -> Result<Vec<Task>, Error> {
@@ -87,6 +133,17 @@ mod tests {
         assert_eq!(tasks[2].test.image(0), transform::rotate180(first));
         let digit = transform::invert(tasks[3].test.image(5));
         assert_eq!(tasks[1].test.image(5), transform::rotate90(&digit, 28, 28));
+    }
+
+    #[test]
+    fn images_have_names() {
+        let tasks = tasks().unwrap();
+        assert_eq!(named("bundled:fashion-rot180/validation").unwrap().as_ref(), Some(&tasks[2].validation));
+        assert_eq!(named("data/fashion").unwrap(), None);
+        for wrong in ["bundled:fashion", "bundled:shoes/test", "bundled:fashion/all"] {
+            let message = named(wrong).unwrap_err().to_string();
+            assert!(message.contains(wrong) && message.contains("bundled:mnist-rot90/train"), "{message}");
+        }
     }
 
     /// The benchmark's fifth task is this very permutation; a change of the random stream would change the task.

@@ -65,9 +65,9 @@ impl Split {
 /// Learning rates that replace the methods' defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// AdamW's rate of LoRA's A and B.
+    /// AdamW's rate of the factors of LoRA and its relatives, and of OSF.
     pub lora: Option<f64>,
-    /// AdamW's rate of the magnitude s.
+    /// AdamW's rate of the magnitude s, or of the matrix S.
     pub s: Option<f64>,
     /// Relative step ‖Δ‖/‖X‖ of U and V at the peak of the schedule.
     pub relative_step: Option<f64>,
@@ -125,15 +125,16 @@ impl DemoConfig {
     /// A method with these settings.
     pub fn method(&self, name: MethodName) -> MethodConfig {
         let Rates { lora, s, relative_step } = self.rates;
-        let mut method = MethodConfig { rank: Some(self.rank), ..MethodConfig::new(name) };
-        match name {
-            MethodName::LoraFt => method.rate = lora,
-            MethodName::Ebo | MethodName::Eblora => (method.s_rate, method.step) = (s, relative_step),
+        // Each setting to the methods that have it.
+        let own = |key, value: Option<f64>| value.filter(|_| name.has(key));
+        MethodConfig {
+            rank: name.has("rank").then_some(self.rank),
+            rate: own("rate", lora),
+            s_rate: own("s_rate", s),
+            step: own("step", relative_step),
+            epsilon: own("epsilon", Some(self.epsilon)),
+            ..MethodConfig::new(name)
         }
-        if name == MethodName::Eblora {
-            method.epsilon = Some(self.epsilon);
-        }
-        method
     }
 
     /// What is the same for every method.

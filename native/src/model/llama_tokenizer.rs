@@ -100,7 +100,7 @@ impl LlamaTokenizer {
 }
 
 /// The `tokenizer.json` that a GGUF file's metadata amount to.
-fn description(file: &Gguf) -> Result<Json, TokenizerError> {
+pub(crate) fn description(file: &Gguf) -> Result<Json, TokenizerError> {
     let unsupported = |what| Err(TokenizerError::Unsupported { file: file.source().to_owned(), what });
     let model = file.text("tokenizer.ggml.model")?;
     if model != "gpt2" {

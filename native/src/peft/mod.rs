@@ -11,6 +11,7 @@
 //! | [`sum`] | several adapters as one |
 //! | [`set`] | a run's folder: one adapter per task |
 //! | [`merged`] | a whole model with an adapter added to its weights |
+//! | [`unpacked`] | the same of a GGUF file |
 //! | [`inspection`] | spectra and norms of an adapter |
 //!
 //! A layer's update is `ΔW = scale·B·A`, out×in, with `A` r×in and `B` out×r. On writing the scale is folded into `B`, and
@@ -27,10 +28,14 @@ pub mod modules;
 pub mod set;
 pub mod sites;
 pub mod sum;
+#[cfg(feature = "cli")]
+pub mod unpacked;
 
 pub use error::PeftError;
 pub use modules::module_of;
 pub use set::{AdapterSet, SetTask};
+#[cfg(feature = "cli")]
+pub use unpacked::write_unpacked;
 
 use eblora_core::adapter::LoraAdapter;
 

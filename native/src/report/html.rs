@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::result::{MethodResult, RunResult};
 use super::svg::{self, Canvas, escape, theme};
 
-const PAGE_CSS: &str = include_str!("page.css");
+pub(super) const PAGE_CSS: &str = include_str!("page.css");
 
 /// The whole page.
 pub fn render(result: &RunResult) -> String {

@@ -3,6 +3,8 @@
 pub mod adapter_table;
 #[cfg(test)]
 pub(crate) mod example;
+pub mod finding;
+pub mod finding_page;
 pub mod html;
 pub mod result;
 pub mod summary;

@@ -101,7 +101,7 @@ pub struct RunConfig {
 pub struct MethodResult {
     /// What it is called in this run: its label, by default the method's name.
     pub name: String,
-    /// The method: "lora-ft", "ebo", "eblora".
+    /// The method by its name on the command line.
     pub method: String,
     /// All its settings, as text by name.
     pub settings: BTreeMap<String, String>,

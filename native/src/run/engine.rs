@@ -152,7 +152,7 @@ where
 }
 
 /// The threads of a run.
-pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.map_err(|source| RunError::Threads { threads, source }.into())
 }
@@ -166,6 +166,17 @@ struct Parts<'a, S: Subject> {
 }
 
 impl<S: Subject> Parts<'_, S> {
+    /// What a method's tasks are trained on, where that is not their own samples alone.
+    fn train_sets(&self, method: &MethodConfig) -> Vec<Option<S::Samples>> {
+        method.regime().train_sets(&self.tasks, self.train.seed)
+    }
+
+    /// The tasks with these training samples.
+    fn composed<'t>(&'t self, sets: &'t [Option<S::Samples>]) -> Vec<train::Task<'t, S::Samples>> {
+        let tasks = self.tasks.iter().zip(sets);
+        tasks.map(|(task, set)| train::Task { train: set.as_ref().unwrap_or(task.train), ..*task }).collect()
+    }
+
     /// Trains and measures one method. `others` are the methods to come, whose checkpoints must be of this run too.
     fn measure<B: Backend<Scalar = f32> + 'static>(
         &self,
@@ -177,12 +188,16 @@ impl<S: Subject> Parts<'_, S> {
     ) -> Result<Done, Error> {
         let start = Instant::now();
         memory::reset_peak();
-        let (subject, tasks) = (self.subject, &self.tasks);
+        let subject = self.subject;
+        let own_sets = self.train_sets(method);
+        let tasks = &self.composed(&own_sets);
         let trainer = Trainer::new(backend, self.train.clone(), || subject.model(backend));
         let mut trainer = trainer.map_err(|source| RunError::Model { base: subject.base().to_owned(), source })?;
         let own = sitting.as_ref().and_then(|sitting| sitting.saved.from.as_ref());
         for (method, loaded) in [(method, own)].iter().chain(others) {
             if let Some(loaded) = loaded {
+                let sets = self.train_sets(method);
+                let tasks = &self.composed(&sets);
                 let fits = trainer.check(method.make::<B>().as_ref(), tasks, &loaded.state);
                 fits.map_err(|source| RunError::Foreign { method: method.label().to_owned(), source })?;
             }

@@ -11,6 +11,7 @@
 //! A run of several seeds has one such folder, `seed-N`, for each.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
@@ -89,7 +90,8 @@ impl RunFolder {
         let file = self.0.join(RESULT);
         match fs::read(&file) {
             Ok(bytes) => Ok(Some(RunResult::from_json(&bytes, &file.display().to_string())?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            // Where the folder can't be, no result is either; making it says so.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(source) => Err(RunError::Read { file, source }.into()),
         }
     }

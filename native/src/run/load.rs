@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use eblora_core::model::bert::{EncoderOptions, Padding, TextSet};
+use eblora_core::model::bert::{EncoderOptions, Padding};
 use eblora_core::model::llama::Window;
 use eblora_core::model::vit::ImageSet;
 use eblora_core::model::{ModelError, Targets};
@@ -15,13 +15,14 @@ use super::prompts::Prompts;
 use super::subject::{BertSubject, LlamaSubject, Named, VitSubject, llama};
 use super::texts::{Texts, label_names};
 use crate::Error;
-use crate::config::{RunConfig, TaskConfig};
+use crate::config::{HeadKind, RunConfig, TaskConfig};
 use crate::data::images::folder::read_image_folder;
 use crate::data::images::listed::{ImageFields, read_listed_images};
 use crate::data::images::pair::{read_image_idx, read_image_npy};
 use crate::data::images::{ImageExamples, ImageShape};
 use crate::data::labels::{LabelSpace, check_training_classes};
 use crate::data::place::Place;
+use crate::data::{bundled, mix};
 use crate::demo::Split;
 use crate::device::Device;
 use crate::hub;
@@ -73,6 +74,9 @@ pub fn load(config: &RunConfig) -> Result<Loaded, Error> {
 pub fn family(config: &RunConfig, base: &Path) -> Result<Family, Error> {
     if let Some(family) = config.model.family {
         return Ok(family);
+    }
+    if base == Path::new(mix::BUNDLED) {
+        return Ok(Family::Vit);
     }
     if base.is_file() {
         return Ok(Family::Llama); // GGUF
@@ -133,8 +137,13 @@ fn first<T>(mut examples: Vec<T>, most: Option<usize>) -> Vec<T> {
     examples
 }
 
+/// The vision transformer in a folder, or the bundled one.
+pub(super) fn vit_folder(base: &Path) -> Result<VitFolder, Error> {
+    if base == Path::new(mix::BUNDLED) { bundled::base() } else { Ok(VitFolder::read(base)?) }
+}
+
 fn vit(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
-    let folder = VitFolder::read(base)?;
+    let folder = vit_folder(base)?;
     let named: Vec<_> = folder.adapted().map(|(layer, site, w)| (site.name(layer), layer, w.rows, w.cols)).collect();
     check_ranks(config, named.iter().map(|(name, block, out, inp)| (name.as_str(), *block, *out, *inp)))?;
     let space = LabelSpace::new(folder.config.labels.clone())?;
@@ -142,8 +151,13 @@ fn vit(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
     let mut tasks = Vec::with_capacity(config.tasks.len());
     for task in &config.tasks {
         let read = |(path, labels): (&str, Option<&str>), most: Option<usize>| -> Result<ImageSet, Error> {
-            let examples = images(Path::new(path), labels.map(Path::new), &task.label, due)?;
-            let set = relabelled(examples, task, &space, Path::new(path))?;
+            let set = match mix::named(path)? {
+                Some(set) => set,
+                None => {
+                    let examples = images(Path::new(path), labels.map(Path::new), &task.label, due)?;
+                    relabelled(examples, task, &space, Path::new(path))?
+                }
+            };
             Ok(match most {
                 Some(most) if most < set.len() => set.slice(0..most),
                 _ => set,
@@ -228,9 +242,14 @@ fn bert(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
         check_classes(&task.name, train.labels(), test.labels(), &space)?;
         tasks.push(Named { name: task.name.clone(), train: Cow::Owned(train), test: Cow::Owned(test) });
     }
-    let bank: TextSet = texts.labels(&names)?;
+    let head = texts.head(config.model.head, &names)?;
+    if names.len() > folder.config.hidden && config.model.head == HeadKind::Linear {
+        let (labels, most) = (names.len(), folder.config.hidden);
+        let what = format!("{labels} labels: a linear head on states of {most} has room for {most}");
+        return Err(RunError::Model { base: config.model.base.clone(), source: ModelError::Config { what } }.into());
+    }
     let notes = texts.notes();
-    let subject = BertSubject::new(folder, encoder_options(config), bank, config.model.temperature, tasks);
+    let subject = BertSubject::new(folder, encoder_options(config), head, config.model.temperature, tasks);
     Ok(Loaded { subject: AnySubject::Bert(Box::new(subject)), labels: names, choices: BTreeMap::new(), notes })
 }
 

@@ -32,6 +32,7 @@ mod watcher;
 
 use std::path::PathBuf;
 
+use eblora_core::method::MethodError;
 use eblora_core::metrics::MetricError;
 use eblora_core::model::ModelError;
 use eblora_core::train::{StateError, TrainError};
@@ -79,6 +80,14 @@ pub enum RunError {
         base: String,
         /// Why.
         source: ModelError,
+    },
+    /// A method could not take a step.
+    #[error("{method}: {source}")]
+    Method {
+        /// The method.
+        method: String,
+        /// Why and where.
+        source: MethodError,
     },
     /// A method could not go on.
     #[error("{method}: {source}")]

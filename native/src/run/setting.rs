@@ -27,7 +27,9 @@ named! {
         /// Merged into the weights; the next task starts a fresh one.
         Merge,
         /// One adapter is trained on through all tasks.
-        Continue
+        Continue,
+        /// Each task starts from the base anew.
+        Individual
     }
 }
 named! {

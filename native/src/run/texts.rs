@@ -5,8 +5,9 @@ use std::path::Path;
 use eblora_core::model::bert::TextSet;
 
 use super::RunError;
+use super::subject::TextHead;
 use crate::Error;
-use crate::config::{ModelConfig, TaskConfig, TooLong};
+use crate::config::{HeadKind, ModelConfig, TaskConfig, TooLong};
 use crate::data::labels::LabelSpace;
 use crate::data::texts::{TextExample, TextFields, read_texts};
 use crate::model::tokenizer::Tokenizer;
@@ -67,8 +68,16 @@ impl Texts {
         Ok(whole)
     }
 
+    /// The head for these labels.
+    pub fn head(&mut self, kind: HeadKind, names: &[String]) -> Result<TextHead, Error> {
+        Ok(match kind {
+            HeadKind::Labels => TextHead::Labels(self.labels(names)?),
+            HeadKind::Linear => TextHead::Linear(names.len()),
+        })
+    }
+
     /// The labels' texts as tokens.
-    pub fn labels(&mut self, names: &[String]) -> Result<TextSet, Error> {
+    fn labels(&mut self, names: &[String]) -> Result<TextSet, Error> {
         let mut set = TextSet::new();
         for (number, name) in names.iter().enumerate() {
             set.push(&self.tokens(name, || format!("the label {name:?}"))?, number as u32);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine;
 use super::folder::RunFolder;
-use super::load::{AnySubject, encoder_options, family, targets};
+use super::load::{AnySubject, encoder_options, family, targets, vit_folder};
 use super::prompts::{Prompts, user};
 use super::subject::{BertSubject, LlamaSubject, Subject, VitSubject, llama};
 use super::texts::Texts;
@@ -30,7 +30,6 @@ use crate::hub;
 use crate::model::Family;
 use crate::model::bert_folder::BertFolder;
 use crate::model::chat::Role;
-use crate::model::vit_folder::VitFolder;
 use crate::peft::{AdapterSet, PeftAdapter};
 
 /// What names the answers of a run's models, beside its config: `labels.json`.
@@ -204,7 +203,7 @@ impl Job for Ask<'_> {
         let base = &hub::locate(&config.model.base)?;
         match family(config, base)? {
             Family::Vit => {
-                let folder = VitFolder::read(base)?;
+                let folder = vit_folder(base)?;
                 let due = ImageShape::of(&crate::model::vit::config(&folder));
                 let mut set = ImageSet {
                     channels: folder.config.num_channels,
@@ -222,7 +221,7 @@ impl Job for Ask<'_> {
             }
             Family::Bert => {
                 let mut texts = Texts::open(base, &config.model)?;
-                let labels = texts.labels(&self.learnt.labels.labels)?;
+                let head = texts.head(config.model.head, &self.learnt.labels.labels)?;
                 let prefix = self.task().map_or("", |task| task.prefix.as_str());
                 let mut set = TextSet::new();
                 for (i, input) in self.inputs.iter().enumerate() {
@@ -234,7 +233,7 @@ impl Job for Ask<'_> {
                 }
                 let folder = BertFolder::read(base)?;
                 let subject =
-                    BertSubject::new(folder, encoder_options(config), labels, config.model.temperature, Vec::new());
+                    BertSubject::new(folder, encoder_options(config), head, config.model.temperature, Vec::new());
                 let model: Bert<B> = self.learnt.model(backend, &subject)?;
                 self.classes(backend, &model, &set)
             }

@@ -1,10 +1,10 @@
-//! A run that is killed again and again ends with the files of one that was not.
+//! A run that is killed again and again, or can't write any more, ends with the files of one that was not.
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -61,6 +61,11 @@ fn a_run_killed_twenty_times_leaves_the_same_files() {
         child.wait().unwrap();
         kills += 1;
     }
+    ends_the_same(&whole, &broken);
+}
+
+/// Goes on with the broken run to its end, and compares it with the whole one.
+fn ends_the_same(whole: &Project, broken: &Project) {
     broken.succeeds(&["train", "run.toml", "--resume", "-q"]);
     let (a, b) = (files(&whole.path("run")), files(&broken.path("run")));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
@@ -68,7 +73,7 @@ fn a_run_killed_twenty_times_leaves_the_same_files() {
     for (name, content) in a.iter().filter(|(name, _)| !["config.toml", "result.json"].contains(&name.as_str())) {
         let same = |path: &Project| path.path("").display().to_string();
         let text = |bytes: &[u8], path: &Project| String::from_utf8_lossy(bytes).replace(&same(path), "");
-        assert!(text(content, &whole) == text(&b[name], &broken), "{name} differs");
+        assert!(text(content, whole) == text(&b[name], broken), "{name} differs");
     }
     let numbers = |project: &Project| {
         let json = project.read("run/result.json");
@@ -76,5 +81,52 @@ fn a_run_killed_twenty_times_leaves_the_same_files() {
         result.methods.iter_mut().for_each(|m| (m.seconds, m.peak_memory_bytes) = (0.0, None));
         format!("{:#?}", result.methods)
     };
-    assert_eq!(numbers(&whole), numbers(&broken));
+    assert_eq!(numbers(whole), numbers(broken));
+}
+
+/// The binary with files that may not become larger than so many kilobytes: what a full disk is, without one.
+fn runs_within(project: &Project, kilobytes: usize) -> Output {
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" train run.toml --resume -q", 2 * kilobytes);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_eblora")]).current_dir(project.path(""));
+    shell.output().unwrap()
+}
+
+#[test]
+fn a_run_that_cannot_write_says_so_and_keeps_what_it_has() {
+    let (whole, broken) = (Project::texts(), Project::texts());
+    whole.succeeds(&["train", "run.toml", "-q"]);
+    // Checkpoints grow from task to task: with more and more room, it breaks off later and later.
+    let (mut refusals, mut kept, mut kilobytes) = (0, 0, 1);
+    while refusals == 0 || kilobytes < 4096 {
+        let output = runs_within(&broken, kilobytes);
+        if output.status.success() {
+            break;
+        }
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.starts_with("error: ") && told.lines().count() == 1 && told.contains("too large"), "{told}");
+        let checkpoints = broken.path("run/checkpoints/eblora");
+        let there = fs::read_dir(&checkpoints).map_or(0, |found| found.flatten().count());
+        assert!(there >= kept, "{kilobytes} kB: {there} files of checkpoints, where there were {kept}");
+        kept = there.min(4); // two checkpoints of two files each
+        refusals += 1;
+        kilobytes = kilobytes * 5 / 4 + 1;
+    }
+    assert!(refusals >= 2 && kept > 0, "{refusals} refusals, {kept} files kept");
+    ends_the_same(&whole, &broken);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told_before_training() {
+    let project = Project::texts();
+    project.write("file", "no folder");
+    let message = project.refuses(&["train", "run.toml", "out=file/run"]);
+    assert!(message.contains("file/run") && message.contains("annot"), "{message}");
+    #[cfg(target_os = "linux")]
+    {
+        // Nobody can write there, not even root.
+        let message = project.refuses(&["train", "run.toml", "out=/proc/eblora-run"]);
+        assert!(message.contains("/proc/eblora-run"), "{message}");
+    }
 }

@@ -81,6 +81,22 @@ fn images_are_trained_measured_and_asked() {
 }
 
 #[test]
+fn what_is_bundled_needs_no_file() {
+    let project = Project::images();
+    let task = |name: &str| {
+        format!("[[task]]\nname = \"{name}\"\ntrain = \"bundled:{name}/train\"\ntest = \"bundled:{name}/test\"\n")
+    };
+    let text = "out = \"run\"\nthreads = 1\n[model]\nbase = \"bundled\"\nblocks = [3]\n[train]\nsteps = 2\nbatch = 4\n\
+                train_samples = 200\ntest_samples = 20\n[[method]]\nname = \"eblora\"\nrank = 2\n";
+    project.write("bundled.toml", format!("{text}{}{}", task("fashion"), task("mnist-inverted")));
+    project.succeeds(&["train", "bundled.toml", "-q"]);
+    measured_again(&project, &result(&project, "run/result.json"));
+    assert_eq!(project.succeeds(&["predict", "run", "turned/train-0.png", "--top", "1"]).lines().count(), 1);
+    let message = project.refuses(&["check", "bundled.toml", "task.1.test=bundled:mnist/test"]);
+    assert!(message.contains("bundled:mnist/test is not bundled; there are bundled:fashion/train"), "{message}");
+}
+
+#[test]
 fn texts_are_trained_measured_and_asked() {
     let project = Project::texts();
     project.succeeds(&["train", "run.toml", "--quiet"]);
@@ -104,6 +120,27 @@ fn texts_are_trained_measured_and_asked() {
     assert!(other.contains("differs at `train.steps`"), "{other}");
     project.succeeds(&["train", "run.toml", "train.steps=3", "--restart", "-q"]);
     assert_eq!(self::result(&project, "run/result.json").config.steps, 3);
+}
+
+#[test]
+fn a_linear_head_is_shared_by_all_tasks_too() {
+    let project = Project::texts();
+    let linear = ["train", "run.toml", "model.head=linear", "--quiet"];
+    project.succeeds(&linear);
+    let result = result(&project, "run/result.json");
+    measured_again(&project, &result);
+    let line = project.succeeds(&["predict", "run", "--json", "--top", "4", "w8 w6 w9"]);
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(answer["answers"].as_array().unwrap().len(), 4, "{line}");
+    // Another head, another run.
+    assert!(project.refuses(&["train", "run.toml", "--resume"]).contains("differs at `model.head`"));
+    let message = project.refuses(&["check", "run.toml", "model.head=lines"]);
+    assert!(message.contains("model.head") && message.contains("linear"), "{message}");
+    // The labels' texts are not read, so they may be of any length.
+    let text = project.read("run.toml").replace("\"no\"", "\"w1 w1 w1 w1 w1 w1 w1 w1 w1\"");
+    project.write("run.toml", text);
+    assert!(project.refuses(&["check", "run.toml"]).contains("more than the 8"));
+    project.succeeds(&["check", "run.toml", "model.head=linear"]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn gradients(sites: &[Site], task: usize) -> Vec<Gradient<f32>> {
 
 fn begin(method: &mut dyn Method<B>, sites: &[Site], task: usize) -> Adapters<B> {
     let gradients = gradients(sites, task);
-    let start = TaskStart { task, sites, blocks: 3, gradients, previous: None, seed: 1 };
+    let start = TaskStart { blocks: 3, gradients, ..TaskStart::new([task, 3], sites, 1) };
     method.begin_task(&B::new(), start).expect("adapters")
 }
 
@@ -109,7 +109,7 @@ fn run(method: &mut dyn Method<B>, fault: Option<Fault>) -> Vec<Vec<u32>> {
             method.step(&cpu, &mut adapters, &mut grads, 0.5).expect("a step");
             trace.push(bits(&adapters));
         }
-        method.end_task(&cpu).expect("memory");
+        method.end_task(&cpu, &[]).expect("memory");
     }
     trace.push(bits(&begin(method, &sites, 2)));
     trace
@@ -193,7 +193,7 @@ fn a_layer_whose_memory_is_full_is_left_out_and_the_run_goes_on() {
     ];
     begin(&mut method, &sites, 0);
     assert!(method.warnings().is_empty());
-    method.end_task(&cpu).expect("memory");
+    method.end_task(&cpu, &[]).expect("memory");
     let k: Vec<_> = method.memory().iter().map(|m| (m.k, m.dim)).collect();
     assert_eq!(k, [(3, 3), (4, 9)]);
     let mut adapters = begin(&mut method, &sites, 1);
@@ -208,7 +208,7 @@ fn a_layer_whose_memory_is_full_is_left_out_and_the_run_goes_on() {
     assert_ne!(bits(&adapters), before);
     let violation = method.violation(&pollster::block_on(adapters.read(&cpu)).expect("factors")).expect("a manifold");
     assert!(violation.orthonormality < 5e-6 && violation.overlap < 1e-5, "{violation:?}");
-    method.end_task(&cpu).expect("memory");
+    method.end_task(&cpu, &[]).expect("memory");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_zero_gradient_and_a_rank_of_all_inputs_start_on_the_manifold() {
         if zero {
             all = sites.iter().map(|s| Gradient::Exact(Mat::zeros(s.out, s.inp))).collect();
         }
-        let start = TaskStart { task: 0, sites: &sites, blocks: 3, gradients: all, previous: None, seed: 1 };
+        let start = TaskStart { blocks: 3, gradients: all, ..TaskStart::new([0, 1], &sites, 1) };
         let mut adapters = method.begin_task(&cpu, start).expect("adapters");
         // "wide" has four outputs only.
         let ranks: Vec<_> = (0..3).map(|i| adapters.slot(i).expect("an adapter").rank).collect();
@@ -234,7 +234,7 @@ fn a_zero_gradient_and_a_rank_of_all_inputs_start_on_the_manifold() {
             let violation = method.violation(&factors).expect("a manifold");
             assert!(violation.orthonormality < 5e-6, "rank {rank}, zero {zero}: {violation:?}");
         }
-        method.end_task(&cpu).expect("memory");
+        method.end_task(&cpu, &[]).expect("memory");
         assert!(!zero || method.memory().iter().all(|m| m.k == 0), "nothing to remember");
     }
 }

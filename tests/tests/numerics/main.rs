@@ -8,6 +8,7 @@ mod faults;
 mod geometry;
 mod gguf;
 mod llama;
+mod methods;
 mod ops;
 mod optim;
 mod resume;

@@ -6,7 +6,10 @@ use eblora::model::vit::{config, weights};
 use eblora::model::vit_folder::VitFolder;
 use eblora_core::backend::Cpu;
 use eblora_core::linalg::random_orthonormal;
-use eblora_core::method::{Continuation, Eblora, EbloraConfig, LoraConfig, LoraFt, Method, Value};
+use eblora_core::method::{
+    Continuation, Eblora, EbloraConfig, InfLora, InfLoraConfig, KeepLora, KeepLoraConfig, LoraConfig, LoraFt, LoraGpm,
+    LoraGpmConfig, Method, OLora, OLoraConfig, Osf, OsfConfig, Sefe, SefeConfig, Stella, StellaConfig, Value,
+};
 use eblora_core::model::vit::{ImageSet, Vit};
 use eblora_core::random::Random;
 use eblora_core::train::state::SaveError;
@@ -63,7 +66,33 @@ pub fn setups() -> Vec<Setup> {
         setup("eblora, budget", || Box::new(Eblora::new(EbloraConfig { budget: Some(3), ..eblora() })), &train),
         setup("eblora, sketch", || Box::new(Eblora::new(eblora())), &sketch),
         setup("eblora, base", || Box::new(Eblora::new(eblora())), &base),
+        setup("lora-gpm", || Box::new(LoraGpm::new(lora_gpm())), &train),
+        setup("lora-gpm, budget", || Box::new(LoraGpm::new(LoraGpmConfig { budget: Some(3), ..lora_gpm() })), &sketch),
+        setup("keeplora", || Box::new(KeepLora::new(keeplora())), &train),
+        setup("inflora", || Box::new(InfLora::new(inflora())), &train),
+        setup("inflora, sketch", || Box::new(InfLora::new(inflora())), &sketch),
+        setup(
+            "o-lora",
+            || Box::new(OLora::new(OLoraConfig { rank: 2, norm_penalty: 0.1, ..Default::default() })),
+            &train,
+        ),
+        setup("sefe", || Box::new(Sefe::new(SefeConfig { rank: 2, ..Default::default() })), &train),
+        setup("stella", || Box::new(Stella::new(StellaConfig { rank: 2, ..Default::default() })), &train),
+        setup("lora-ft, individual", || Box::new(LoraFt::new(lora(Continuation::Individual))), &train),
+        setup("osf", || Box::new(Osf::new(OsfConfig::default())), &train),
     ]
+}
+
+fn lora_gpm() -> LoraGpmConfig {
+    LoraGpmConfig { rank: 2, epsilon: 0.7, weight_decay: 0.1, ..Default::default() }
+}
+
+fn keeplora() -> KeepLoraConfig {
+    KeepLoraConfig { rank: 2, epsilon: 0.7, weight_decay: 0.1, ..Default::default() }
+}
+
+fn inflora() -> InfLoraConfig {
+    InfLoraConfig { rank: 2, lamb: 0.7, lame: 0.9, weight_decay: 0.1, ..Default::default() }
 }
 
 fn lora(continuation: Continuation) -> LoraConfig {

@@ -56,7 +56,9 @@ fn agree(part: &Outcome<f32>, whole: &Outcome<f32>, absent: usize, what: &str) {
 
 #[test]
 fn tasks_that_come_later_change_no_number() {
-    for setup in setups() {
+    // How many tasks there are is a part of the rules of these two.
+    let counts = |name: &str| name.contains("osf") || name.contains("inflora");
+    for setup in setups().into_iter().filter(|setup| !counts(setup.name)) {
         let (whole, _) = sit(&setup, &sets(), None, Drawer::default());
         let (one, states) = sit(&setup, &sets()[..1], None, Drawer::default());
         assert_eq!(record(&one).accuracy.tasks(), 1);

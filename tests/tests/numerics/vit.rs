@@ -196,10 +196,10 @@ fn a_training_step_on_the_gpu_makes_nothing_and_is_one_submission() {
         case.forward(None);
         let gradients = case.weight_gradients(GradientKind::Exact);
         let (sites, blocks) = (case.model.sites(), case.model.blocks());
-        let start = TaskStart { task, sites, blocks, gradients, previous: None, seed: 1 };
+        let start = TaskStart { blocks, gradients, ..TaskStart::new([task, 2], sites, 1) };
         adapters = Some(method.begin_task(&gpu, start).expect("adapters"));
         if task == 0 {
-            method.end_task(&gpu).expect("M");
+            method.end_task(&gpu, &[]).expect("M");
         }
     }
     let mut adapters = adapters.expect("a task");

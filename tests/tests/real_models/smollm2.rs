@@ -8,8 +8,11 @@ use eblora::formats::gguf::Gguf;
 use eblora::model::chat::{ChatTemplate, Message, Role};
 use eblora::model::llama::LlamaFolder;
 use eblora::model::llama_tokenizer::LlamaTokenizer;
+use eblora::peft::{PeftAdapter, PeftLayer, write_unpacked};
+use eblora_core::adapter::LoraAdapter;
 use eblora_core::backend::Cpu;
 use eblora_core::model::llama::{Llama, Window};
+use eblora_core::random::Random;
 use pollster::block_on;
 use serde_json::Value;
 
@@ -94,4 +97,46 @@ fn logits_and_greedy_continuations_are_those_of_transformers() {
         println!("{:?}", tokenizer.decode(&got, true));
         assert_eq!(got, said, "{text:?}");
     }
+}
+
+#[test]
+fn a_merged_folder_holds_the_unpacked_weights_and_the_update() {
+    let before = LlamaFolder::from_gguf(model_file()).expect("a model");
+    let module = "model.layers.7.self_attn.k_proj";
+    let adapted = before.weights.blocks[7].linears().into_iter().find(|w| w.name == module).expect("a layer");
+    let (inp, mut rng) = (before.config.hidden, Random::new(5, "unpacked"));
+    let out = adapted.weight.to_f32().len() / inp;
+    let lora = LoraAdapter::new(rng.normal_matrix(3, inp), rng.normal_matrix(out, 3), 0.01).expect("an adapter");
+    let delta = lora.delta();
+    let adapter = PeftAdapter { layers: vec![PeftLayer { module: module.to_owned(), lora }], ..PeftAdapter::default() };
+    let folder = tempfile::tempdir().expect("a folder");
+    let merged = folder.path().join("merged");
+    write_unpacked(&model(FILE), &adapter, &merged).expect("a folder");
+    let after = LlamaFolder::read(&merged).expect("a Hugging Face folder");
+    let epsilon = before.config.rms_norm_epsilon; // f32 in the file
+    assert_eq!(eblora_core::model::llama::LlamaConfig { rms_norm_epsilon: epsilon, ..after.config }, before.config);
+    for (old, new) in before.weights.blocks.iter().zip(&after.weights.blocks) {
+        for (old, new) in old.linears().into_iter().zip(new.linears()) {
+            assert_eq!(old.name, new.name);
+            let update = |i: usize| if old.name == module { delta[(i / inp, i % inp)] } else { 0.0 };
+            for (i, (x, y)) in old.weight.to_f32().into_iter().zip(new.weight.to_f32()).enumerate() {
+                let due = x + update(i);
+                // Half a unit in the last place of 16 bits, and the smallest steps near 0.
+                assert!((due - y).abs() <= due.abs() * 4.9e-4 + 6e-8, "{}: {i}: {due} {y}", old.name);
+            }
+        }
+        assert_eq!(old.norm1.len(), new.norm1.len());
+    }
+    let (own, theirs) = (
+        LlamaTokenizer::from_gguf(model_file()).expect("a tokenizer"),
+        LlamaTokenizer::read(&merged.join("tokenizer.json")).expect("a tokenizer"),
+    );
+    let text = "Merged: naïve 123 tokens\n<|im_end|>";
+    assert_eq!(own.encode(text, false).expect("tokens"), theirs.encode(text, false).expect("tokens"));
+    // A folder that is there stays; another model's adapter is none of this one's.
+    assert!(write_unpacked(&model(FILE), &adapter, &merged).unwrap_err().to_string().contains("not empty"));
+    let mut other = adapter;
+    other.layers[0].module = "model.layers.99.self_attn.k_proj".to_owned();
+    let message = write_unpacked(&model(FILE), &other, &folder.path().join("other")).unwrap_err().to_string();
+    assert!(message.contains("model.layers.99") && !folder.path().join("other").exists(), "{message}");
 }

@@ -9,6 +9,7 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod elementwise;
+mod entries_gradient;
 mod geometry;
 mod l2_normalize;
 mod layer_norm;
@@ -17,6 +18,7 @@ mod pool;
 mod rms_norm;
 mod rope;
 mod simd;
+mod stacks;
 mod swiglu;
 mod symmetric_eigen;
 mod tensor;
@@ -35,7 +37,8 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use super::{
-    Activation, AdamWStep, AttentionShape, Backend, BackendError, Epilogue, RopeShape, Shaped, Stored, View, ViewMut,
+    Activation, AdamWStep, AttentionShape, Backend, BackendError, Entries, Epilogue, Product, RopeShape, Shaped,
+    Stored, View, ViewMut,
 };
 use crate::Real;
 use crate::gpm::Subspace;
@@ -323,6 +326,43 @@ impl<T: Real> Backend for Cpu<T> {
         scratch: &mut CpuScratch<T>,
     ) -> Result<(), BackendError> {
         geometry::retract(retraction, y, scratch)
+    }
+
+    fn matmul_stack(
+        &self,
+        dst: &mut CpuTensor<T>,
+        product: Product,
+        factors: [&CpuTensor<T>; 2],
+        scale: f64,
+        accumulate: bool,
+    ) {
+        stacks::matmul_stack(dst, product, factors, scale, accumulate);
+    }
+
+    fn sign(&self, x: &mut CpuTensor<T>) {
+        stacks::sign(x);
+    }
+
+    fn scale_columns(&self, x: &mut CpuTensor<T>, s: &CpuTensor<T>) {
+        stacks::scale_columns(x, s);
+    }
+
+    fn column_dots(&self, dst: &mut CpuTensor<T>, a: &CpuTensor<T>, b: &CpuTensor<T>) {
+        stacks::column_dots(dst, a, b);
+    }
+
+    fn norm_gradient(&self, grad: &mut CpuTensor<T>, x: &CpuTensor<T>, weight: f64) {
+        stacks::norm_gradient(grad, x, weight);
+    }
+
+    fn entries_gradient(
+        &self,
+        grads: [&mut CpuTensor<T>; 2],
+        u: &CpuTensor<T>,
+        v: &CpuTensor<T>,
+        entries: &mut Entries<Self>,
+    ) {
+        entries_gradient::entries_gradient(grads, u, v, entries);
     }
 
     fn guard_finite(&self, stack: &CpuTensor<T>) -> Result<(), BackendError> {

@@ -252,6 +252,11 @@ impl<B: Backend> Encoder<B> {
         Ok(())
     }
 
+    /// All linear layers, in the order of the forward pass.
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear<B>> {
+        self.layers.iter().flat_map(Layer::linears)
+    }
+
     /// Adds `s·U·Vᵀ` of every adapter to its weight.
     ///
     /// # Errors

@@ -6,8 +6,10 @@ use alloc::vec::Vec;
 
 use crate::Real;
 use crate::backend::{Backend, BackendError, Epilogue, Scale, View};
+use crate::linalg::random_orthonormal;
 use crate::model::views::{rows, rows_mut};
 use crate::model::{ModelError, upload};
+use crate::random::Random;
 
 /// A head on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,43 @@ pub enum Head {
         /// Divisor of the cosines.
         temperature: f64,
     },
+}
+
+impl Head {
+    /// A linear head for labels that have no texts worth reading: seeded, frozen rows, orthogonal to each other and of
+    /// length `1/(temperature·√d)`, no bias. Its logits are about as large as those of a head of labels, as a state behind
+    /// a layer norm has about the length √d. All tasks share its rows, as they share the texts of the other one.
+    ///
+    /// ```
+    /// use eblora_core::model::bert::Head;
+    /// let Head::Linear { weight, bias: None } = Head::orthogonal(3, 4, 0.5, 0)? else { panic!("a linear head") };
+    /// let dot = |i: usize, j: usize| (0..4).map(|k| weight[4 * i + k] * weight[4 * j + k]).sum::<f32>();
+    /// assert!((dot(0, 0) - 1.0).abs() < 1e-6 && dot(0, 1).abs() < 1e-6);
+    /// # Ok::<(), eblora_core::model::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there are more classes than rows of d can be orthogonal, or none; when the temperature is not positive.
+    pub fn orthogonal(classes: usize, d: usize, temperature: f64, seed: u64) -> Result<Self, ModelError> {
+        check_temperature(temperature)?;
+        if !(1..=d).contains(&classes) {
+            let what = format!("a linear head of {classes} labels: states of {d} have room for 1 to {d}");
+            return Err(ModelError::Config { what });
+        }
+        let rows = random_orthonormal::<f64>(d, classes, &mut Random::new(seed, "linear head"));
+        let rows = rows.map_err(|error| ModelError::Config { what: format!("a linear head: {error}") })?;
+        let length = 1.0 / (temperature * libm::sqrt(d as f64));
+        let weight = (0..classes).flat_map(|class| (0..d).map(move |i| (class, i)));
+        let weight = weight.map(|(class, i)| (length * rows[(i, class)]) as f32).collect();
+        Ok(Self::Linear { weight, bias: None })
+    }
+}
+
+fn check_temperature(temperature: f64) -> Result<(), ModelError> {
+    match temperature.is_finite() && temperature > 0.0 {
+        true => Ok(()),
+        false => Err(ModelError::Config { what: format!("the temperature {temperature} is not a positive number") }),
+    }
 }
 
 /// The head in device memory.
@@ -96,10 +135,7 @@ impl<B: Backend> DeviceHead<B> {
                 Ok(Self { matrix, bias: bias.transpose()?, cosine_scale: None, classes })
             }
             Head::Labels { embeddings, temperature } => {
-                if !(temperature.is_finite() && *temperature > 0.0) {
-                    let what = format!("the temperature {temperature} is not a positive number");
-                    return Err(ModelError::Config { what });
-                }
+                check_temperature(*temperature)?;
                 let classes = classes(embeddings, d)?;
                 let matrix = backend.upload([1, classes, d], &normalized(embeddings, d)?)?;
                 Ok(Self { matrix, bias: None, cosine_scale: Some(1.0 / temperature), classes })
@@ -158,6 +194,17 @@ mod tests {
         }
         let linear = Head::Linear { weight: vec![1.0; 6], bias: Some(vec![0.0; 3]) };
         assert!(refused(&linear).contains("bias of the head: 3 values where the configuration needs 2"));
+    }
+
+    #[test]
+    fn an_orthogonal_head_repeats_and_refuses_what_has_no_room() {
+        let (one, same) = (Head::orthogonal(5, 8, 0.07, 3), Head::orthogonal(5, 8, 0.07, 3));
+        assert_eq!(one, same);
+        assert_ne!(one, Head::orthogonal(5, 8, 0.07, 4));
+        let message = |classes, temperature| Head::orthogonal(classes, 8, temperature, 3).unwrap_err().to_string();
+        assert!(message(9, 0.07).contains("9 labels: states of 8 have room for 1 to 8"));
+        assert!(message(0, 0.07).contains("0 labels") && message(2, -1.0).contains("temperature -1"));
+        assert!(Head::orthogonal(8, 8, 0.07, 3).is_ok());
     }
 
     #[test]

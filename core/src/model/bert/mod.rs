@@ -16,10 +16,12 @@ pub use head::Head;
 pub use texts::TextSet;
 pub use workspace::BertWorkspace;
 
+use faer::Mat;
+
 use crate::adapter::Adapters;
 use crate::backend::Backend;
 use crate::model::views::{rows, rows_mut};
-use crate::model::{Model, ModelError, Site, Wanted};
+use crate::model::{Model, ModelError, Site, Wanted, weight_at};
 use head::DeviceHead;
 
 /// An encoder with a head.
@@ -108,6 +110,10 @@ impl<B: Backend> Model<B> for Bert<B> {
 
     fn classes(&self) -> usize {
         self.head.classes
+    }
+
+    async fn weight(&self, backend: &B, site: usize) -> Result<Mat<B::Scalar>, ModelError> {
+        weight_at(backend, self.encoder.linears(), site).await
     }
 
     fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {

@@ -85,6 +85,13 @@ impl Samples for TextSet {
     fn label(&self, i: usize) -> u32 {
         self.labels[i]
     }
+    fn gather(parts: &[(&Self, &[usize])]) -> Self {
+        let mut all = Self::new();
+        for (set, indices) in parts {
+            indices.iter().for_each(|&i| all.push(set.tokens(i), set.labels[i]));
+        }
+        all
+    }
 }
 
 #[cfg(test)]

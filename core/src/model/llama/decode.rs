@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::mem::swap;
 
 use super::pass::{BlockPass, Step};
-use super::workspace::{BlockActivations, KeyValues};
+use super::workspace::{BlockActivations, KeyValues, Remade};
 use super::{Llama, SITES};
 use crate::Real;
 use crate::adapter::Adapters;
@@ -26,6 +26,7 @@ pub struct LlamaDecoder<B: Backend> {
     /// Residual stream before and after a block, part×d.
     hidden: [B::Tensor; 2],
     act: BlockActivations<B>,
+    remade: Remade<B>,
     keys: Vec<KeyValues<B>>,
     norm: B::Tensor,
     stats: B::Tensor,
@@ -86,6 +87,7 @@ impl<B: Backend> Llama<B> {
             ids: backend.labels(part)?,
             hidden: [zeros(part, config.hidden)?, zeros(part, config.hidden)?],
             act: BlockActivations::new(backend, config, part, [config.heads, part, capacity])?,
+            remade: Remade::new(backend, config, part)?,
             keys: (0..config.layers)
                 .map(|_| KeyValues::new(backend, config, capacity))
                 .collect::<Result<_, BackendError>>()?,
@@ -231,8 +233,14 @@ impl<B: Backend> Llama<B> {
         let [before, after] = &mut decoder.hidden;
         b.gather(rows_mut(before, n), &self.embedding, &decoder.ids, false);
         for (l, keys) in decoder.keys.iter_mut().enumerate() {
-            let pass =
-                BlockPass { before: &*before, after: &mut *after, act: &mut decoder.act, keys, z: &mut decoder.z };
+            let pass = BlockPass {
+                before: &*before,
+                after: &mut *after,
+                act: &mut decoder.act,
+                remade: &mut decoder.remade,
+                keys,
+                z: &mut decoder.z,
+            };
             self.block_forward(b, l, pass, step, adapters);
             swap(before, after);
         }

@@ -18,9 +18,10 @@ pub use workspace::LlamaWorkspace;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use faer::Mat;
 
 use super::places::Places;
-use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted, argmax, upload};
+use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted, argmax, upload, weight_at};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::{Backend, IGNORED};
@@ -306,6 +307,10 @@ impl<B: Backend> Model<B> for Llama<B> {
 
     fn classes(&self) -> usize {
         self.config.vocabulary
+    }
+
+    async fn weight(&self, backend: &B, site: usize) -> Result<Mat<B::Scalar>, ModelError> {
+        weight_at(backend, self.linears(), site).await
     }
 
     fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {

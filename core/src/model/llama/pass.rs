@@ -1,6 +1,6 @@
 //! The forward and backward pass, top to bottom. n = batch·tokens rows; each buffer's shape stands in `workspace.rs`.
 
-use super::workspace::{BlockActivations, KeyValues};
+use super::workspace::{BlockActivations, KeyValues, Remade};
 use super::{DOWN, GATE, KEY, Llama, LlamaWorkspace, OUTPUT, QUERY, SITES, UP, VALUE};
 use crate::adapter::Adapters;
 use crate::backend::{AttentionShape, Backend, Epilogue, RopeShape, Shaped, View, ViewMut};
@@ -28,6 +28,7 @@ pub(super) struct BlockPass<'a, B: Backend> {
     pub before: &'a B::Tensor,
     pub after: &'a mut B::Tensor,
     pub act: &'a mut BlockActivations<B>,
+    pub remade: &'a mut Remade<B>,
     /// Rows past … past + n are written; all up to there are attended to.
     pub keys: &'a mut KeyValues<B>,
     /// One of each of its sites.
@@ -54,13 +55,13 @@ impl<B: Backend> Llama<B> {
         step: Step,
         adapters: Option<&Adapters<B>>,
     ) {
-        let BlockPass { before, after, act, keys, z } = pass;
+        let BlockPass { before, after, act, remade, keys, z } = pass;
         let (block, epsilon, n) = (&self.blocks[l], self.config.rms_norm_epsilon, step.rows());
         let linears = &block.linears;
 
         // Attention: middle = before + output(attention(q, k, v of norm1(before)))
-        b.rms_norm(rows_mut(&mut act.norm1, n), &mut act.stats1, rows(before, n), &block.norm1, epsilon);
-        let x = rows(&act.norm1, n);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(before, n), &block.norm1, epsilon);
+        let x = rows(&remade.norm, n);
         linears[QUERY].forward(b, rows_mut(&mut act.q, n), x, false, adapters, &mut z[QUERY]);
         fn fresh<X: Shaped>(tensor: &mut X, step: Step) -> ViewMut<'_, X> {
             ViewMut::all(tensor).rows(step.past, step.rows())
@@ -78,13 +79,13 @@ impl<B: Backend> Llama<B> {
         linears[OUTPUT].forward(b, rows_mut(&mut act.middle, n), x, true, adapters, &mut z[OUTPUT]);
 
         // MLP: after = middle + down(silu(gate(norm2(middle)))∘up(norm2(middle)))
-        b.rms_norm(rows_mut(&mut act.norm2, n), &mut act.stats2, rows(&act.middle, n), &block.norm2, epsilon);
-        let x = rows(&act.norm2, n);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(&act.middle, n), &block.norm2, epsilon);
+        let x = rows(&remade.norm, n);
         linears[GATE].forward(b, rows_mut(&mut act.gate, n), x, false, adapters, &mut z[GATE]);
         linears[UP].forward(b, rows_mut(&mut act.up, n), x, false, adapters, &mut z[UP]);
-        b.swiglu(rows_mut(&mut act.active, n), rows(&act.gate, n), rows(&act.up, n));
+        b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
         b.copy(rows_mut(after, n), rows(&act.middle, n));
-        let x = rows(&act.active, n);
+        let x = rows(&remade.active, n);
         linears[DOWN].forward(b, rows_mut(after, n), x, true, adapters, &mut z[DOWN]);
     }
 
@@ -98,6 +99,7 @@ impl<B: Backend> Llama<B> {
                 before: &before[l],
                 after: &mut after[0],
                 act: &mut work.blocks[l],
+                remade: &mut work.remade,
                 keys: &mut work.keys[l],
                 z: &mut work.z[l * SITES..(l + 1) * SITES],
             };
@@ -157,13 +159,15 @@ impl<B: Backend> Llama<B> {
         let n = step.rows();
         let below = first < l * SITES;
         let first = first.saturating_sub(l * SITES);
-        let (block, act, keys) = (&self.blocks[l], &work.blocks[l], &work.keys[l]);
+        let (block, act, keys) = (&self.blocks[l], &mut work.blocks[l], &work.keys[l]);
+        let (remade, epsilon) = (&mut work.remade, self.config.rms_norm_epsilon);
         let linears = &block.linears;
         let z = &mut work.z[l * SITES..(l + 1) * SITES];
         let dz = &mut work.dz;
 
         // MLP: hidden = middle + down(swiglu(gate, up of norm2(middle)))
-        let (dy, x) = (rows(&work.d_hidden, n), rows(&act.active, n));
+        b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
+        let (dy, x) = (rows(&work.d_hidden, n), rows(&remade.active, n));
         let dx = (first < DOWN).then(|| (rows_mut(&mut work.d_active, n), false));
         linears[DOWN].backward(b, dx, dy, x, wanted, Inner { z: &mut z[DOWN], dz });
         if first == DOWN {
@@ -171,7 +175,8 @@ impl<B: Backend> Llama<B> {
         }
         let grads = [rows_mut(&mut work.d_gate, n), rows_mut(&mut work.d_up, n)];
         b.swiglu_backward(grads, rows(&work.d_active, n), rows(&act.gate, n), rows(&act.up, n));
-        let x = rows(&act.norm2, n);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(&act.middle, n), &block.norm2, epsilon);
+        let x = rows(&remade.norm, n);
         for (i, dy) in [(GATE, &work.d_gate), (UP, &work.d_up)] {
             let dx = (first < GATE).then(|| (rows_mut(&mut work.d_inner, n), i > GATE));
             linears[i].backward(b, dx, rows(dy, n), x, wanted, Inner { z: &mut z[i], dz });
@@ -196,7 +201,9 @@ impl<B: Backend> Llama<B> {
         b.attention_backward(grads, d_o, &act.probabilities, scratch, q, k, v, self.attention_shape(step));
         b.rope(rows_mut(&mut work.d_q, n), &self.rope, self.rope_shape(self.config.heads, step, true));
         b.rope(rows_mut(dk, n), &self.rope, self.rope_shape(self.config.kv_heads, step, true));
-        let x = rows(&act.norm1, n);
+        let before = rows(&work.hidden[l], n);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, before, &block.norm1, epsilon);
+        let x = rows(&remade.norm, n);
         for (i, dy) in [(QUERY, &work.d_q), (KEY, &*dk), (VALUE, &*dv)] {
             let dx = below.then(|| (rows_mut(&mut work.d_inner, n), i > QUERY));
             linears[i].backward(b, dx, rows(dy, n), x, wanted, Inner { z: &mut z[i], dz });

@@ -145,6 +145,18 @@ impl Samples for TokenSet {
     fn label(&self, i: usize) -> u32 {
         self.labels.get(i).copied().unwrap_or(0)
     }
+    /// Without choices: what is trained on is the answers themselves.
+    fn gather(parts: &[(&Self, &[usize])]) -> Self {
+        let mut all = Self::new();
+        for (set, indices) in parts {
+            for &i in *indices {
+                all.tokens.extend_from_slice(set.tokens(i));
+                all.answer.extend_from_slice(set.answer(i));
+                all.ends.push(all.tokens.len());
+            }
+        }
+        all
+    }
 }
 
 #[cfg(test)]

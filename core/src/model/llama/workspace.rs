@@ -9,10 +9,25 @@ use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
 use crate::model::linear::fit_columns;
 
+/// What the blocks take turns with: inputs of linears that the backward pass makes again, as they follow row by row from
+/// what is kept. They would be a third of all activations.
+pub(super) struct Remade<B: Backend> {
+    /// Normed input of the attention, then of the MLP, n×d.
+    pub norm: B::Tensor,
+    /// `silu(gate)∘up`, n×mlp.
+    pub active: B::Tensor,
+}
+
+impl<B: Backend> Remade<B> {
+    pub fn new(backend: &B, config: &LlamaConfig, n: usize) -> Result<Self, BackendError> {
+        let zeros = |cols| backend.zeros([1, n, cols]);
+        Ok(Self { norm: zeros(config.hidden)?, active: zeros(config.mlp)? })
+    }
+}
+
 /// Activations of one block that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct BlockActivations<B: Backend> {
-    /// Normed input of the attention, n×d, and the norm's inverse root.
-    pub norm1: B::Tensor,
+    /// Inverse root of the attention's norm, n×1.
     pub stats1: B::Tensor,
     /// Turned queries, n×q.
     pub q: B::Tensor,
@@ -22,12 +37,10 @@ pub(super) struct BlockActivations<B: Backend> {
     pub mixed: B::Tensor,
     /// Residual stream between attention and MLP, n×d.
     pub middle: B::Tensor,
-    pub norm2: B::Tensor,
     pub stats2: B::Tensor,
     /// n×mlp.
     pub gate: B::Tensor,
     pub up: B::Tensor,
-    pub active: B::Tensor,
 }
 
 impl<B: Backend> BlockActivations<B> {
@@ -35,17 +48,14 @@ impl<B: Backend> BlockActivations<B> {
     pub fn new(backend: &B, config: &LlamaConfig, n: usize, probabilities: [usize; 3]) -> Result<Self, BackendError> {
         let zeros = |cols| backend.zeros([1, n, cols]);
         Ok(Self {
-            norm1: zeros(config.hidden)?,
             stats1: zeros(1)?,
             q: zeros(config.query_width())?,
             probabilities: backend.zeros(probabilities)?,
             mixed: zeros(config.query_width())?,
             middle: zeros(config.hidden)?,
-            norm2: zeros(config.hidden)?,
             stats2: zeros(1)?,
             gate: zeros(config.mlp)?,
             up: zeros(config.mlp)?,
-            active: zeros(config.mlp)?,
         })
     }
 }
@@ -79,6 +89,7 @@ pub struct LlamaWorkspace<B: Backend> {
     /// Residual stream before each block and after the last, n×d.
     pub(super) hidden: Vec<B::Tensor>,
     pub(super) blocks: Vec<BlockActivations<B>>,
+    pub(super) remade: Remade<B>,
     pub(super) keys: Vec<KeyValues<B>>,
     /// The last residual stream's labelled rows, m×d, normed; m×vocabulary.
     pub(super) answers: B::Tensor,
@@ -131,6 +142,7 @@ impl<B: Backend> LlamaWorkspace<B> {
             blocks: (0..config.layers)
                 .map(|_| BlockActivations::new(backend, config, n, square))
                 .collect::<Result<_, _>>()?,
+            remade: Remade::new(backend, config, n)?,
             keys: (0..config.layers).map(|_| KeyValues::new(backend, config, n)).collect::<Result<_, _>>()?,
             answers: zeros(m, d)?,
             norm: zeros(m, d)?,

@@ -79,6 +79,17 @@ impl Samples for ImageSet {
     fn label(&self, i: usize) -> u32 {
         self.labels[i]
     }
+    fn gather(parts: &[(&Self, &[usize])]) -> Self {
+        let mut all = parts.first().map_or_else(Self::default, |(first, _)| first.empty());
+        for (set, indices) in parts {
+            let same = (set.channels, set.height, set.width) == (all.channels, all.height, all.width);
+            assert!(same, "gather: images of one size are needed, as one model takes them");
+            let part = set.subset(indices);
+            all.pixels.extend(part.pixels);
+            all.labels.extend(part.labels);
+        }
+        all
+    }
 }
 
 /// Writes an image's patches, row by row of patches, each as channels × patch × patch (the order of a flattened

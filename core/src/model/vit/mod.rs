@@ -15,10 +15,11 @@ pub use workspace::VitWorkspace;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use faer::Mat;
 
 use super::places::Places;
 use super::upload::tensor as upload;
-use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted};
+use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted, weight_at};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::Backend;
@@ -265,6 +266,11 @@ impl<B: Backend> Model<B> for Vit<B> {
 
     fn classes(&self) -> usize {
         self.config.classes
+    }
+
+    async fn weight(&self, backend: &B, site: usize) -> Result<Mat<B::Scalar>, ModelError> {
+        let linears = self.blocks.iter().flat_map(|b| [&b.query, &b.key, &b.value, &b.output, &b.fc1, &b.fc2]);
+        weight_at(backend, linears, site).await
     }
 
     fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {

@@ -2,6 +2,7 @@
 
 mod run;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bench::BenchConfig;
 use crate::demo::{DemoConfig, GradientAt, Rates, Split};
 use crate::device::Device;
+use crate::experiment::Experiment;
 use crate::run::{MOST_THREADS, MethodName, Start};
 
 pub use run::{CheckArgs, ConfigArgs, EvalArgs, InitArgs, LearntArgs, PredictArgs, TrainArgs};
@@ -50,6 +52,51 @@ pub enum Verb {
     Merge(MergeArgs),
     /// Write what a run has learnt for stock PEFT, or as a whole model with the adapters merged into its weights.
     Export(ExportArgs),
+    /// Test a claim of the paper on real models and data.
+    Experiment(ExperimentArgs),
+    /// Serve the page that teaches a model in the browser, to this machine.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ExperimentArgs {
+    /// Which claim.
+    #[arg(value_enum)]
+    pub name: Experiment,
+    /// Take model, tasks, budget and methods from this config instead of the bundled sequence.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Seeds to run.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,1,2")]
+    pub seeds: Vec<u64>,
+    /// Folder for NAME.json and NAME.html.
+    #[arg(long, value_name = "DIR", default_value = "eblora-experiments")]
+    pub out: PathBuf,
+    /// A fraction of everything, for a first look: its verdict is not to be relied on.
+    #[arg(long)]
+    pub quick: bool,
+    /// Threads; default: as many as the machine has.
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Where to compute, as for the demo.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: Device,
+    /// No progress on standard error.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The page's folder, as `cargo xtask web` builds it.
+    #[arg(default_value = "target/web")]
+    pub folder: PathBuf,
+    /// Port to listen on; 0: a free one.
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub port: u16,
+    /// Address to listen on; 0.0.0.0 lets other machines in.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: IpAddr,
 }
 
 #[derive(Debug, Args)]
@@ -100,7 +147,7 @@ pub struct ExportArgs {
     /// The task after which the model is wanted; default: the last one.
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
-    /// Hugging Face folder of the base model; default for merged: the one that the adapters name.
+    /// Hugging Face folder, or GGUF file, of the base model; default for merged: the one that the adapters name.
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
     /// Folder for the result: a new or empty one.
@@ -113,7 +160,7 @@ pub struct ExportArgs {
 pub enum ExportFormat {
     /// One PEFT folder; with --base, under the names of the base's modules.
     Peft,
-    /// The base's whole folder, with the adapters added to its weights.
+    /// The base's whole folder, with the adapters added to its weights; of a GGUF file, one with its weights unpacked.
     Merged,
 }
 

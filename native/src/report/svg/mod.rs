@@ -8,6 +8,7 @@ mod forgetting;
 mod frame;
 mod growth;
 mod heatmap;
+mod lines;
 mod spectra;
 pub mod theme;
 
@@ -15,6 +16,7 @@ pub use canvas::{Canvas, escape};
 pub use forgetting::{forgetting, forgetting_poster, mean_of_seen};
 pub use growth::growth;
 pub use heatmap::heatmap;
+pub use lines::lines;
 pub use spectra::spectra;
 
 /// Width of a plot that stands among others of its kind.

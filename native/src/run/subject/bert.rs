@@ -1,4 +1,4 @@
-//! A BERT encoder, its texts, and the texts of the labels that they are compared with.
+//! A BERT encoder, its texts, and the head that all tasks share.
 
 use eblora_core::backend::{Backend, Stored};
 use eblora_core::model::ModelError;
@@ -12,26 +12,38 @@ use crate::model::bert_folder::BertFolder;
 /// Label texts that are embedded at a time.
 const LABELS_AT_ONCE: usize = 16;
 
-/// A BERT encoder under a head of frozen label texts, and its texts.
+/// Seed of a linear head: every run of the same labels has the same one.
+const HEAD_SEED: u64 = 0;
+
+/// The frozen head that all tasks share.
+#[derive(Clone, Debug)]
+pub enum TextHead {
+    /// A text's score for a label is the cosine of their embeddings.
+    Labels(TextSet),
+    /// Orthogonal rows, one for each of so many labels ([`Head::orthogonal`]).
+    Linear(usize),
+}
+
+/// A BERT encoder under a frozen head, and its texts.
 #[derive(Clone, Debug)]
 pub struct BertSubject {
     folder: BertFolder,
     options: EncoderOptions,
-    labels: TextSet,
+    head: TextHead,
     temperature: f64,
     tasks: Vec<Named<'static, TextSet>>,
 }
 
 impl BertSubject {
-    /// The encoder in a folder; a text's label is a number among the texts of `labels`, which all tasks share.
+    /// The encoder in a folder; a text's label is a number among those of the head.
     pub fn new(
         folder: BertFolder,
         options: EncoderOptions,
-        labels: TextSet,
+        head: TextHead,
         temperature: f64,
         tasks: Vec<Named<'static, TextSet>>,
     ) -> Self {
-        Self { folder, options, labels, temperature, tasks }
+        Self { folder, options, head, temperature, tasks }
     }
 }
 
@@ -49,8 +61,15 @@ impl Subject for BertSubject {
 
     fn model<B: Backend<Scalar = f32>>(&self, backend: &B) -> Result<Bert<B>, ModelError> {
         let encoder = Encoder::new(backend, &self.folder.config, &self.folder.weights, &self.options)?;
-        let embeddings = pollster::block_on(encoder.embed(backend, &self.labels, LABELS_AT_ONCE, None))?;
-        Bert::new(backend, encoder, &Head::Labels { embeddings, temperature: self.temperature })
+        let temperature = self.temperature;
+        let head = match &self.head {
+            TextHead::Labels(texts) => {
+                let embeddings = pollster::block_on(encoder.embed(backend, texts, LABELS_AT_ONCE, None))?;
+                Head::Labels { embeddings, temperature }
+            }
+            TextHead::Linear(labels) => Head::orthogonal(*labels, self.folder.config.hidden, temperature, HEAD_SEED)?,
+        };
+        Bert::new(backend, encoder, &head)
     }
 
     fn tasks(&self) -> Vec<Task<'_, TextSet>> {
@@ -62,8 +81,11 @@ impl Subject for BertSubject {
             Fact::new("base model", format!("one of checksum {:08x}", checksum(&self.folder))),
             Fact::new("most tokens of a text", self.options.max_tokens),
             Fact::new("temperature", self.temperature),
-            Fact::new("texts of the labels", format!("{:08x}", tokens(&self.labels))),
         ];
+        facts.push(match &self.head {
+            TextHead::Labels(texts) => Fact::new("texts of the labels", format!("{:08x}", tokens(texts))),
+            TextHead::Linear(labels) => Fact::new("labels of the linear head", labels),
+        });
         for task in &self.tasks {
             let value = format!("{:08x}, {:08x}", tokens(&task.train), tokens(&task.test));
             facts.push(Fact::new(format!("texts of {}", task.name), value));

@@ -13,7 +13,7 @@ use eblora_core::model::{Model, ModelError, Samples};
 use eblora_core::train::{Fact, Task};
 
 #[cfg(feature = "cli")]
-pub use bert::BertSubject;
+pub use bert::{BertSubject, TextHead};
 #[cfg(feature = "cli")]
 pub use llama::LlamaSubject;
 pub use vit::VitSubject;

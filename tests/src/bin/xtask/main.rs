@@ -3,13 +3,17 @@
 
 mod apt;
 mod bare_metal;
+mod browser;
 mod models;
+mod node;
 mod process;
 mod python;
 mod results;
 mod stages;
 mod suite;
+mod toolchain;
 mod vulkan;
+mod web;
 
 use std::process::ExitCode;
 use suite::STAGES;
@@ -21,6 +25,12 @@ fn main() -> ExitCode {
         Ok(Task::List) => print!("{}", suite::list()),
         Ok(Task::Results(names)) => {
             if let Err(message) = results::make(&names) {
+                eprintln!("error: {message}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Ok(Task::Web) => {
+            if let Err(message) = web::build() {
                 eprintln!("error: {message}");
                 return ExitCode::FAILURE;
             }
@@ -47,6 +57,7 @@ enum Task {
     Help,
     List,
     Python,
+    Web,
     /// The benchmarks whose tables the page is to have; none: all.
     Results(Vec<String>),
     /// Indices into [`STAGES`], rising.
@@ -59,7 +70,8 @@ fn help() -> String {
 cargo xtask test                  run every check, in order, stopping at the first failure
 cargo xtask test --only fmt,unit  run these stages only (and what they need)
 cargo xtask test --list           what the stages are
-cargo xtask results [NAME …]      run every benchmark config, or these, and write their tables to docs/results.md
+cargo xtask results [NAME …]      run every benchmark config, or these, and write (their) tables to docs/results.md
+cargo xtask web                   build the page into target/web (`eblora serve` shows it)
 cargo xtask python                make the Python that the `peft` stage needs, and say where it is
 cargo xtask help                  this text
 
@@ -74,6 +86,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
     match words.as_slice() {
         [] | ["help" | "--help" | "-h", ..] | ["test", "--help" | "-h"] => Ok(Task::Help),
         ["python"] => Ok(Task::Python),
+        ["web"] => Ok(Task::Web),
         ["results", names @ ..] => Ok(Task::Results(names.iter().map(|&name| name.to_owned()).collect())),
         ["test"] => Ok(Task::Test((0..STAGES.len()).collect())),
         ["test", "--list"] => Ok(Task::List),
@@ -118,7 +131,8 @@ mod tests {
         for (line, word) in [("test --only fmt,typo", "typo"), ("tset", "tset"), ("test --fast", "--fast")] {
             assert!(parsed(line).unwrap_err().contains(word), "{line}");
         }
-        assert_eq!((parsed("python"), parsed("results")), (Ok(Task::Python), Ok(Task::Results(Vec::new()))));
+        assert_eq!((parsed("python"), parsed("web")), (Ok(Task::Python), Ok(Task::Web)));
+        assert_eq!(parsed("results"), Ok(Task::Results(Vec::new())));
         assert_eq!(parsed("results text"), Ok(Task::Results(vec!["text".to_owned()])));
         assert!(parsed("test --only").is_err());
         assert!(parsed("test --only ,").is_err());

@@ -1,6 +1,6 @@
 //! The stages of the suite: their order, their choice by name, and the run that times them.
 
-use crate::{bare_metal, stages};
+use crate::{bare_metal, browser, stages};
 use std::time::{Duration, Instant};
 
 /// One step of the suite.
@@ -15,7 +15,7 @@ pub struct Stage {
 }
 
 /// The suite, in the order in which it runs: the quickest verdicts first, then what builds upon the build.
-pub const STAGES: [Stage; 9] = [
+pub const STAGES: [Stage; 10] = [
     Stage { name: "fmt", about: "the sources are formatted as rustfmt.toml says", needs: &[], run: stages::fmt },
     Stage {
         name: "clippy",
@@ -44,6 +44,12 @@ pub const STAGES: [Stage; 9] = [
         about: "eblora-core links into a bare-metal program: `core` and `alloc` only",
         needs: &[],
         run: bare_metal::prove,
+    },
+    Stage {
+        name: "browser",
+        about: "the page is built, and trains in a real browser, by WebGPU and without",
+        needs: &["build"],
+        run: browser::test,
     },
 ];
 

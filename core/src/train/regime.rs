@@ -1,0 +1,94 @@
+//! What a task is trained on: its own samples, or others' as well. The bounds that every table needs, and replay, are
+//! plain methods on other data.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::Task;
+use super::batches::spread;
+use crate::model::Samples;
+
+/// How the training samples of a sequence of tasks are composed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Regime {
+    /// Each task has its own.
+    #[default]
+    Own,
+    /// Each task has its own and so many of every earlier task, the same in all later ones.
+    Replay {
+        /// Samples of each earlier task; all where it has fewer.
+        samples: usize,
+    },
+    /// Each task has those of all tasks: multi-task learning, with the budget of all tasks at the end of the last.
+    Joint,
+}
+
+impl Regime {
+    /// The training samples of each task; `None` where they are its own. The choice among earlier samples is seeded, and
+    /// evenly spaced.
+    ///
+    /// ```
+    /// use eblora_core::{model::bert::TextSet, train::{Regime, Task}};
+    /// let mut set = TextSet::new();
+    /// (0..4).for_each(|label| set.push(&[7], label));
+    /// let task = |name| Task { name, train: &set, test: &set };
+    /// let sizes = |regime: Regime| -> Vec<usize> {
+    ///     let sets = regime.train_sets(&[task("a"), task("b"), task("c")], 0);
+    ///     sets.iter().map(|own| own.as_ref().map_or(4, TextSet::len)).collect()
+    /// };
+    /// assert_eq!(sizes(Regime::Own), [4, 4, 4]);
+    /// assert_eq!(sizes(Regime::Replay { samples: 2 }), [4, 6, 8]);
+    /// assert_eq!(sizes(Regime::Joint), [12, 12, 12]);
+    /// ```
+    pub fn train_sets<S: Samples>(self, tasks: &[Task<'_, S>], seed: u64) -> Vec<Option<S>> {
+        let all: Vec<Vec<usize>> = tasks.iter().map(|task| (0..task.train.len()).collect()).collect();
+        let kept: Vec<Vec<usize>> = match self {
+            Self::Replay { samples } => {
+                let pick = |(i, task): (usize, &Task<'_, S>)| {
+                    spread(seed, &format!("replay/{i}"), task.train.len(), samples.min(task.train.len()))
+                };
+                tasks.iter().enumerate().map(pick).collect()
+            }
+            Self::Own | Self::Joint => Vec::new(),
+        };
+        let set = |task: usize| {
+            let others = match self {
+                Self::Own => return None,
+                Self::Replay { .. } => (0..task).map(|j| (tasks[j].train, &kept[j])).collect::<Vec<_>>(),
+                Self::Joint => (0..tasks.len()).filter(|j| *j != task).map(|j| (tasks[j].train, &all[j])).collect(),
+            };
+            let own = core::iter::once((tasks[task].train, &all[task]));
+            let parts: Vec<_> = own.chain(others).map(|(samples, picked)| (samples, picked.as_slice())).collect();
+            (parts.len() > 1).then(|| S::gather(&parts))
+        };
+        (0..tasks.len()).map(set).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bert::TextSet;
+
+    #[test]
+    fn replayed_samples_are_the_same_in_all_later_tasks() {
+        let sets: Vec<TextSet> = (0..3)
+            .map(|task| {
+                let mut set = TextSet::new();
+                (0..10).for_each(|i| set.push(&[100 * task + i], task));
+                set
+            })
+            .collect();
+        let tasks: Vec<_> = sets.iter().map(|set| Task { name: "t", train: set, test: set }).collect();
+        let composed = Regime::Replay { samples: 3 }.train_sets(&tasks, 4);
+        let first = |set: &Option<TextSet>| -> Vec<u32> {
+            let set = set.as_ref().expect("composed");
+            (0..set.len()).filter(|&i| set.labels()[i] == 0).map(|i| set.tokens(i)[0]).collect()
+        };
+        assert!(composed[0].is_none());
+        assert_eq!((first(&composed[1]).len(), composed[2].as_ref().map(TextSet::len)), (3, Some(16)));
+        assert_eq!(first(&composed[1]), first(&composed[2]));
+        assert_ne!(first(&composed[1]), first(&Regime::Replay { samples: 3 }.train_sets(&tasks, 5)[1]));
+        assert_eq!(Regime::Replay { samples: 99 }.train_sets(&tasks, 0)[1].as_ref().map(TextSet::len), Some(20));
+    }
+}

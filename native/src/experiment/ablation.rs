@@ -1,0 +1,100 @@
+//! EBLoRA with each of its parts exchanged for another.
+
+use eblora_core::backend::Cpu;
+use eblora_core::model::Model;
+use eblora_core::train::{GradientOrigin, TrainConfig};
+
+use super::ground::{Measured, deviation, mean};
+use super::{Experiment, Finding, Ground, finding};
+use crate::Error;
+use crate::progress::ProgressSink;
+use crate::report::finding::{Chart, Table};
+use crate::run::{Convention, Initial, MethodConfig, MethodName, Subject, Tangent, WayBack};
+
+const CLAIM: &str = "balancing the energy keeps more than LoRA does, and protecting the earlier gradients' subspace still more: \
+    LoRA-FT < EBO < EBLoRA in the accuracy at the end";
+
+pub fn run<S: Subject + Sync>(ground: &Ground<'_, S>, progress: &mut dyn ProgressSink) -> Result<Finding, Error>
+where
+    S::Samples: Sync,
+{
+    let variants = variants(ground)?;
+    let mut measured = ground.measure(&variants, progress)?;
+    // Where the gradients are taken is a matter of the budget, not of the method.
+    let other = match ground.train.gradient_origin {
+        GradientOrigin::Merged => (GradientOrigin::Base, "gradients-at-base"),
+        GradientOrigin::Base => (GradientOrigin::Merged, "gradients-at-merged"),
+    };
+    let train = TrainConfig { gradient_origin: other.0, ..ground.train.clone() };
+    let moved = [MethodConfig { label: Some(other.1.to_owned()), ..ground.method(MethodName::Eblora) }];
+    measured.extend(Ground { train, ..*ground }.measure(&moved, progress)?);
+    let labels: Vec<&str> = variants.iter().chain(&moved).map(MethodConfig::label).collect();
+
+    let columns = ["variant", "MFN", "±", "MFT", "BWT", "to eblora", "±", "seconds"];
+    let mut table = Table::new("methods, and EBLoRA with one part exchanged", &columns);
+    let mut chart = Chart::new("accuracy at the end", "seed", "MFN, %");
+    let full =
+        labels.iter().position(|label| *label == "eblora").map(|at| measured[at].mfn.clone()).unwrap_or_default();
+    for (label, Measured { mfn, mft, bwt, seconds, .. }) in labels.iter().zip(&measured) {
+        let paired: Vec<f64> = mfn.iter().zip(&full).map(|(a, b)| a - b).collect();
+        let numbers =
+            [mean(mfn), deviation(mfn), mean(mft), mean(bwt), mean(&paired), deviation(&paired), mean(seconds)];
+        table.row(std::iter::once((*label).into()).chain(numbers.map(Into::into)));
+        chart.line(*label, ground.seeds.iter().zip(mfn).map(|(&seed, &value)| [seed as f64, value]).collect());
+    }
+    let of = |name: MethodName| {
+        labels.iter().position(|label| *label == name.as_str()).map_or(f64::NAN, |at| mean(&measured[at].mfn))
+    };
+    let [lora, ebo, eblora] = [MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora].map(of);
+    let verdict = format!("MFN {lora:.1} (LoRA-FT), {ebo:.1} (EBO), {eblora:.1} (EBLoRA)");
+    let mut found = finding(Experiment::Ablation, CLAIM, lora < ebo && ebo < eblora, verdict);
+    (found.tables, found.charts) = (vec![table], vec![chart]);
+    Ok(found)
+}
+
+/// The three methods, then EBLoRA with one part exchanged.
+fn variants<S: Subject + Sync>(ground: &Ground<'_, S>) -> Result<Vec<MethodConfig>, Error>
+where
+    S::Samples: Sync,
+{
+    let base = ground.method(MethodName::Eblora);
+    let core = eblora_core::method::EbloraConfig::default();
+    let plain = |name: MethodName| MethodConfig { label: Some(name.as_str().to_owned()), ..ground.method(name) };
+    let mut all: Vec<_> = [MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora].map(plain).into();
+    if ground.quick {
+        return Ok(all);
+    }
+    let first = base.s_first.unwrap_or(core.depth.min());
+    let last = base.s_last.unwrap_or(core.depth.max());
+    let step = base.step.unwrap_or(core.step);
+    let rate = raw_rate(ground, step)?;
+    let authors = rate / (4096.0 / base.rank() as f64).sqrt();
+    let mut add = |label: &str, change: &dyn Fn(&mut MethodConfig)| {
+        let mut method = MethodConfig { label: Some(label.to_owned()), ..base.clone() };
+        change(&mut method);
+        all.push(method);
+    };
+    let flat = (first + last) / 2.0;
+    add("no-depth-schedule", &|m| (m.s_first, m.s_last) = (Some(flat), Some(flat)));
+    add("reversed-depth", &|m| (m.s_first, m.s_last) = (Some(flat), Some(first.min(flat))));
+    add("random-init", &|m| m.init = Some(Initial::Random));
+    add("canonical-tangent", &|m| m.tangent = Some(Tangent::Canonical));
+    add("polar-retraction", &|m| m.retraction = Some(WayBack::Polar));
+    add("qr-retraction", &|m| m.retraction = Some(WayBack::Qr));
+    add("raw-step", &|m| (m.convention, m.step) = (Some(Convention::Raw), Some(rate)));
+    add("authors-step", &|m| (m.convention, m.step) = (Some(Convention::Authors), Some(authors)));
+    add("no-drift-projection", &|m| m.drift_period = Some(0));
+    // A schedule must rise: what the reversed one would be is left out where it can't be.
+    all.retain(|method| method.check().is_ok());
+    Ok(all)
+}
+
+/// The per-entry rate that is the same relative step in a layer of the mean size.
+fn raw_rate<S: Subject + Sync>(ground: &Ground<'_, S>, step: f64) -> Result<f64, Error>
+where
+    S::Samples: Sync,
+{
+    let model = ground.subject.model(&Cpu::<f32>::new()).map_err(|e| ground.wrong(e))?;
+    let sides: Vec<f64> = model.sites().iter().flat_map(|site| [site.out as f64, site.inp as f64]).collect();
+    Ok(step / mean(&sides).sqrt())
+}

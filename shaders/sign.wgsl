@@ -1,0 +1,20 @@
+//! `x = sign(x)`, and 0 for 0. Twin: `core/src/backend/cpu/stacks.rs`.
+//! include shared/grid.wgsl
+struct Params {
+    len: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let at = linear_group(group, groups) * 256u + thread;
+    if at >= params.len {
+        return;
+    }
+    x[at] = sign(x[at]);
+}
