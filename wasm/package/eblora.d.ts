@@ -53,20 +53,27 @@ export interface InputFile {
   bytes: Uint8Array;
 }
 
+/** A method, by its name on the command line. */
+export type Method =
+  | "lora-ft" | "individual" | "multi-task" | "replay" | "lora-gpm" | "o-lora" | "sefe"
+  | "keeplora" | "inflora" | "stella" | "osf" | "ebo" | "eblora";
+
 /** What is not set is as in the native demo: rank 8, 150 steps of 32 images, seed 0, ε 0.99, the method's own rates. */
 export interface LearnerOptions {
-  method: "lora-ft" | "ebo" | "eblora";
+  method: Method;
   rank?: number;
   steps?: number;
   batch?: number;
   seed?: number;
-  /** Share of the gradient's energy that the protected subspace keeps (eblora). */
+  /** Share of the gradient's energy that the protected subspace keeps (eblora, lora-gpm, keeplora). */
   epsilon?: number;
-  /** AdamW's rate of A and B (lora-ft). */
+  /** Most directions that the protected subspace keeps a layer (eblora, lora-gpm); without it, no bound. */
+  budget?: number;
+  /** AdamW's rate of A and B (LoRA and its relatives), or of the weight's trained part (osf). */
   rate?: number;
-  /** AdamW's rate of the magnitude s (ebo, eblora). */
+  /** AdamW's rate of the magnitude s (ebo, eblora), or of S (stella). */
   sRate?: number;
-  /** Relative step of U and V (ebo, eblora). */
+  /** Relative step of U and V (ebo, eblora, stella). */
   relativeStep?: number;
   /** Measure on so many images of each task at most. */
   testImages?: number;

@@ -41,6 +41,8 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s_rate: Option<f64>,
@@ -61,6 +63,7 @@ impl Options {
             batch: self.batch.unwrap_or(default.batch),
             seed: self.seed.unwrap_or(default.seed),
             epsilon: self.epsilon.unwrap_or(default.epsilon),
+            budget: self.budget,
             rates: Rates { lora: self.rate, s: self.s_rate, relative_step: self.relative_step },
             test_images: self.test_images,
             threads: 1,

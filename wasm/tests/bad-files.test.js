@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { deflateSync } from "node:zlib";
 
-import { crc32, zip } from "../web/page/zip.js";
+import { zip } from "../web/page/zip.js";
 import { choose, noticesOf, picture, ready, resultsOf, settings, start, train } from "./browser.js";
+import { png } from "./png.js";
 
 let browser;
 let page;
@@ -18,25 +18,6 @@ before(async () => {
   learnt = await resultsOf(page);
 });
 after(() => browser.close());
-
-/** A grey PNG. */
-function png(side, value) {
-  const chunk = (name, data) => {
-    const body = Buffer.concat([Buffer.from(name), data]);
-    const [length, crc] = [Buffer.alloc(4), Buffer.alloc(4)];
-    length.writeUInt32BE(data.length);
-    crc.writeUInt32BE(crc32(body));
-    return Buffer.concat([length, body, crc]);
-  };
-  const head = Buffer.alloc(13);
-  head.writeUInt32BE(side, 0);
-  head.writeUInt32BE(side, 4);
-  head.set([8, 0, 0, 0, 0], 8);
-  const rows = Buffer.concat(Array.from({ length: side }, () => Buffer.concat([Buffer.from([0]), Buffer.alloc(side, value)])));
-  return Buffer.concat([
-    Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]), chunk("IHDR", head), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0)),
-  ]);
-}
 
 const file = (name, content, mimeType = "application/octet-stream") => ({ name, mimeType, buffer: Buffer.from(content) });
 /** A folder as a zip: inputs of tests hold no folders. */

@@ -13,10 +13,10 @@ before(async () => {
 });
 after(() => browser.close());
 
-/** Trains `count` tiny tasks by a method: memory before, after the step of each task, at rest after all, and freed. */
-const run = (method, count) =>
+/** Trains `count` tiny tasks with these options: memory before, after the step of each task, at rest after all, and freed. */
+const run = (options, count) =>
   page.evaluate(
-    async ([method, count]) => {
+    async ([options, count]) => {
       const { open } = await import("./eblora/eblora.js");
       const eblora = await open({ device: "webgpu" });
       await eblora.base();
@@ -27,7 +27,7 @@ const run = (method, count) =>
         const examples = [0, 1, 2, 3].map((i) => ({ label: `digit ${(task + i) % 10}`, pixels: pixels(i) }));
         ids.push((await eblora.addDrawn(`task-${task}`, examples)).id);
       }
-      const learner = await eblora.learner({ method, steps: 1, batch: 2, rank: 1, testImages: 1 });
+      const learner = await eblora.learner({ steps: 1, batch: 2, rank: 1, testImages: 1, ...options });
       const asked = [];
       await learner.train(ids, (progress) => progress.kind === "step" && asked.push(eblora.memory()));
       const training = await Promise.all(asked);
@@ -37,26 +37,40 @@ const run = (method, count) =>
       eblora.close();
       return { before, training, rest, freed };
     },
-    [method, count],
+    [options, count],
   );
 
-const told = (method, { training, rest, freed }) =>
-  `${method}: buffers in training ${training.map((m) => m.buffers).join(" ")}, bytes ${training.map((m) => m.bytes).join(" ")}; at rest ${rest.bytes}, freed ${freed.bytes}`;
+const told = ({ training, rest, freed }) =>
+  `buffers in training ${training.map((m) => m.buffers).join(" ")}, bytes ${training.map((m) => m.bytes).join(" ")}; at rest ${rest.bytes}, freed ${freed.bytes}`;
+
+/** From task `from` on nothing more is asked of the device, and nothing stays. */
+function assertFlat({ before, training, rest, freed }, from) {
+  assert.ok(training[1].buffers > 100, "a training has buffers");
+  const most = training[from];
+  assert.ok(training.slice(from).every((m) => m.buffers <= most.buffers && m.bytes <= most.bytes));
+  assert.deepEqual([rest, freed], [before, before]);
+}
 
 test("LoRA-FT: ten tasks need what two need, and leave nothing", { timeout: 1_200_000 }, async (t) => {
-  const memory = await run("lora-ft", 10);
-  t.diagnostic(told("lora-ft", memory));
+  const memory = await run({ method: "lora-ft" }, 10);
+  t.diagnostic(told(memory));
   assert.equal(memory.training.length, 10);
-  assert.ok(memory.training[1].buffers > 100, "a training has buffers");
-  // The first task has nothing merged yet.
-  assert.ok(memory.training.slice(2).every((m) => m.buffers <= memory.training[1].buffers && m.bytes <= memory.training[1].bytes));
-  assert.deepEqual([memory.rest, memory.freed], [memory.before, memory.before]);
+  assertFlat(memory, 1); // the first task has nothing merged yet
 });
 
-test("EBLoRA: only the protected subspace is kept while it trains, and nothing after it", { timeout: 1_200_000 }, async (t) => {
-  const memory = await run("eblora", 3);
-  t.diagnostic(told("eblora", memory));
-  assert.equal(memory.training.length, 3);
+test("EBLoRA: ten tasks need what those need that fill its subspace", { timeout: 1_200_000 }, async (t) => {
+  const memory = await run({ method: "eblora", budget: 6 }, 10);
+  t.diagnostic(told(memory));
+  assert.equal(memory.training.length, 10);
+  assertFlat(memory, 2);
+});
+
+test("EBLoRA without a bound: its subspace alone grows", { timeout: 1_200_000 }, async (t) => {
+  const memory = await run({ method: "eblora" }, 4);
+  t.diagnostic(told(memory));
+  const [, second, third, fourth] = memory.training;
+  assert.deepEqual([third.buffers, fourth.buffers], [second.buffers, second.buffers]);
+  assert.ok(fourth.bytes > second.bytes, "the subspace grows");
   assert.deepEqual([memory.rest, memory.freed], [memory.before, memory.before]);
   browser.check();
 });

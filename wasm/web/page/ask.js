@@ -4,7 +4,7 @@ import { byId, el } from "./dom.js";
 import { seen } from "./digit.js";
 import { throttled } from "./frames.js";
 import { Pad, pixelsOf } from "./pad.js";
-import { METHODS } from "./session.js";
+import { METHODS } from "./methods.js";
 
 const SHOWN = 4;
 
@@ -50,7 +50,6 @@ export class Ask {
   /** Asks once more: the learners have changed. */
   again() {
     this.session.slots.forEach((slot, index) => (this.answers[index].title.textContent = METHODS[slot.method]));
-    this.session.slots.forEach((slot, index) => (this.answers[index].place.dataset.method = slot.method));
     this.#ask();
   }
 

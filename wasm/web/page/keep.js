@@ -2,7 +2,7 @@
 
 import { byId, el } from "./dom.js";
 import { chosen, download } from "./files.js";
-import { METHODS } from "./session.js";
+import { METHODS } from "./methods.js";
 import { zip } from "./zip.js";
 
 const SCHEMA = "eblora.browser-results";

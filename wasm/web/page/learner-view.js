@@ -4,15 +4,8 @@ import { forgettingCurves, lossCurve } from "./charts.js";
 import { byId, el, mean, percent } from "./dom.js";
 import { throttled } from "./frames.js";
 import { heatmap } from "./heatmap.js";
-import { METHODS } from "./session.js";
+import { METHODS, RULES } from "./methods.js";
 import { spectrum } from "./spectrum.js";
-
-const COLOUR = { "lora-ft": "m0", ebo: "m1", eblora: "m2" };
-const RULE = {
-  "lora-ft": "plain low-rank adapters, nothing protected",
-  ebo: "energy-balanced adapters, nothing protected",
-  eblora: "energy-balanced, earlier tasks’ directions protected",
-};
 
 export class LearnerView {
   /** `on.method(name)`, `on.layer(name)`: what the reader chooses. */
@@ -43,10 +36,9 @@ export class LearnerView {
 
   /** Which method, and which tasks it learns, in order. */
   setup({ method, tasks, steps, layers }) {
-    this.place.style.setProperty("--method", `var(--${COLOUR[method]})`);
     Object.assign(this, { method, tasks, steps });
     this.select.value = method;
-    this.part("rule").textContent = RULE[method];
+    this.part("rule").textContent = RULES[method];
     const names = layers.map((layer) => layer.name);
     if (this.layers.options.length !== names.length || this.layers.options[0]?.value !== names[0]) {
       this.layers.replaceChildren(...names.map((name) => el("option", { value: name }, name)));

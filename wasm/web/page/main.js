@@ -7,7 +7,8 @@ import { byId, el } from "./dom.js";
 import { throttled } from "./frames.js";
 import { keeping, loadedBanner, refreshKeeping } from "./keep.js";
 import { LearnerView } from "./learner-view.js";
-import { METHODS, Session } from "./session.js";
+import { METHODS } from "./methods.js";
+import { Session } from "./session.js";
 import { Teach } from "./teach.js";
 
 const session = new Session();

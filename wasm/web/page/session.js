@@ -2,9 +2,8 @@
 // `state`, `progress` { slot, progress } (its task by place), `results` { slot }, `tasks`, `warning` { text }, `lost` { text }.
 
 import { open } from "../eblora/eblora.js";
+import { METHODS } from "./methods.js";
 import * as store from "./store.js";
-
-export const METHODS = { "lora-ft": "LoRA-FT", ebo: "EBO", eblora: "EBLoRA" };
 
 export const DEFAULTS = {
   device: "auto",

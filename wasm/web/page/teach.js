@@ -4,7 +4,7 @@ import { preview } from "./ask.js";
 import { byId, count, el, mean, percent } from "./dom.js";
 import { pixelsOf, varied } from "./pad.js";
 import { seen } from "./digit.js";
-import { METHODS } from "./session.js";
+import { METHODS } from "./methods.js";
 
 const LEAST = 3;
 // Turned, leaning and stretched a little: a handful is too few to learn from.
