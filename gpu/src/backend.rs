@@ -102,11 +102,6 @@ impl Gpu {
         self.device.counters()
     }
 
-    /// Gives pooled memory that nobody uses back to the driver.
-    pub fn trim(&self) {
-        self.device.trim();
-    }
-
     /// Resolves with the message once the device is lost; never, if it is not.
     pub async fn lost(&self) -> String {
         match self.device.lost().await {
@@ -246,6 +241,10 @@ impl Backend for Gpu {
         }
         self.device.write(&dst.buffer, 0, bytemuck::cast_slice(labels));
         Ok(())
+    }
+
+    fn trim(&self) {
+        self.device.trim();
     }
 
     fn upload_subspaces(&self, subspaces: &[&Subspace<f32>]) -> Result<GpuSubspaces, BackendError> {

@@ -161,9 +161,7 @@ fn answer(folder: &Path, request: &Request, out: &mut impl Write) -> io::Result<
         _ => return refuse(out, "405 Method Not Allowed", "only GET and HEAD are answered"),
     };
     let path = request.target.split(['?', '#']).next().unwrap_or_default();
-    let Some(found) = inside(folder, path) else {
-        return refuse(out, "404 Not Found", "there is no such file");
-    };
+    let Some(found) = inside(folder, path) else { return missing(out) };
     if found.is_dir() && !path.ends_with('/') {
         // Relative links of the page would lead elsewhere.
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -174,12 +172,9 @@ fn answer(folder: &Path, request: &Request, out: &mut impl Write) -> io::Result<
     }
     let file = if found.is_dir() { found.join(INDEX) } else { found };
     let opened = File::open(&file).and_then(|opened| Ok((opened.metadata()?, opened)));
-    let Ok((metadata, mut opened)) = opened else {
-        return refuse(out, "404 Not Found", "there is no such file");
+    let Some((metadata, mut opened)) = opened.ok().filter(|(metadata, _)| metadata.is_file()) else {
+        return missing(out);
     };
-    if !metadata.is_file() {
-        return refuse(out, "404 Not Found", "there is no such file");
-    }
     let length = metadata.len();
     write!(
         out,
@@ -191,6 +186,10 @@ fn answer(folder: &Path, request: &Request, out: &mut impl Write) -> io::Result<
         io::copy(&mut (&mut opened).take(length), out)?;
     }
     out.flush()
+}
+
+fn missing(out: &mut impl Write) -> io::Result<()> {
+    refuse(out, "404 Not Found", "there is no such file")
 }
 
 fn refuse(out: &mut impl Write, status: &str, text: &str) -> io::Result<()> {

@@ -65,6 +65,16 @@ fn checked(size: usize) -> Result<usize> {
     }
 }
 
+/// Milliseconds of one repetition of `work`, which tells how many it has done: once to warm up, then as long as patience lasts.
+async fn timed(mut work: impl AsyncFnMut() -> Result<u32>) -> Result<f64> {
+    work().await?;
+    let (begun, mut runs) = (now(), 0_u32);
+    while runs == 0 || now() - begun < PATIENCE {
+        runs += work().await?;
+    }
+    Ok((now() - begun) / f64::from(runs))
+}
+
 /// Billions of multiplications and additions a second, of square matrices.
 async fn matmul<B: Backend<Scalar = f32>>(b: &B, side: usize) -> Result<Figure> {
     let n = checked(side)?;
@@ -72,28 +82,21 @@ async fn matmul<B: Backend<Scalar = f32>>(b: &B, side: usize) -> Result<Figure> 
     let (x, y) = (b.upload([1, n, n], &values)?, b.upload([1, n, n], &values)?);
     let mut product = b.zeros([1, n, n])?;
     let corner = b.zeros([1, 1, 1])?;
-    let mut runs = 0_u32;
-    let mut begun = 0.0;
-    for warm in [false, true] {
-        begun = now();
-        runs = 0;
-        // What is queued is waited for in ever larger parts: waiting itself takes time.
-        let mut queued = 1;
-        while runs == 0 || (warm && now() - begun < PATIENCE) {
-            for _ in 0..queued {
-                b.matmul(ViewMut::all(&mut product), View::all(&x), View::all(&y), Epilogue::default());
-            }
-            b.read(&corner).await?;
-            runs += queued;
-            queued = (2 * queued).min(16);
+    // What is queued is waited for in ever larger parts: waiting itself takes time.
+    let mut queued = 1;
+    let milliseconds = timed(async || {
+        for _ in 0..queued {
+            b.matmul(ViewMut::all(&mut product), View::all(&x), View::all(&y), Epilogue::default());
         }
-    }
-    let seconds = (now() - begun).max(1.0) / 1000.0 / f64::from(runs);
-    let value = 2.0 * (n as f64).powi(3) / seconds / 1e9;
+        b.read(&corner).await?;
+        Ok(std::mem::replace(&mut queued, (2 * queued).min(16)))
+    })
+    .await?;
+    let value = 2.0 * (n as f64).powi(3) / milliseconds / 1e6;
     Ok(Figure { name: format!("matmul {n}×{n}×{n}"), value, unit: "GFLOP/s" })
 }
 
-/// Milliseconds of a training step of EBLoRA.
+/// Milliseconds of a training step of LoRA.
 async fn step<B: Backend<Scalar = f32> + 'static>(b: &B, base: &Base, batch: usize) -> Result<Figure> {
     let batch = checked(batch)?;
     let model = base.model(b, [].into_iter())?;
@@ -110,21 +113,16 @@ async fn step<B: Backend<Scalar = f32> + 'static>(b: &B, base: &Base, batch: usi
     model.attach(b, &mut work, &adapters)?;
     let mut loss = b.zeros([1, 1, 1])?;
     let all: Vec<usize> = (0..batch).collect();
-    let (mut runs, mut begun) = (0_u32, 0.0);
-    for warm in [false, true] {
-        begun = now();
-        runs = 0;
-        while runs == 0 || (warm && now() - begun < PATIENCE) {
-            model.load(b, &mut work, &images, &all)?;
-            model.forward(b, &mut work, Some(&adapters));
-            model.loss(b, &mut work, &mut loss, 0);
-            model.backward(b, &mut work, &mut Wanted::Adapters(&adapters, &mut grads));
-            method.step(b, &mut adapters, &mut grads, 1.0).map_err(|error| WebError::computing(&error))?;
-            b.read(&loss).await?;
-            runs += 1;
-        }
-    }
-    let value = (now() - begun) / f64::from(runs);
+    let value = timed(async || {
+        model.load(b, &mut work, &images, &all)?;
+        model.forward(b, &mut work, Some(&adapters));
+        model.loss(b, &mut work, &mut loss, 0);
+        model.backward(b, &mut work, &mut Wanted::Adapters(&adapters, &mut grads));
+        method.step(b, &mut adapters, &mut grads, 1.0).map_err(|error| WebError::computing(&error))?;
+        b.read(&loss).await?;
+        Ok(1)
+    })
+    .await?;
     Ok(Figure { name: format!("LoRA step, {batch} images, rank {RANK}"), value, unit: "ms" })
 }
 
@@ -132,15 +130,13 @@ async fn step<B: Backend<Scalar = f32> + 'static>(b: &B, base: &Base, batch: usi
 async fn readback<B: Backend<Scalar = f32>>(b: &B, values: usize) -> Result<Figure> {
     let n = checked(values)?;
     let mut tensor = b.zeros([1, n, 1])?;
-    let (mut runs, mut begun) = (0_u32, 0.0);
-    for warm in [false, true] {
-        begun = now();
-        runs = 0;
-        while runs == 0 || (warm && now() - begun < PATIENCE) {
-            b.fill(&mut tensor, f64::from(runs));
-            b.read(&tensor).await?;
-            runs += 1;
-        }
-    }
-    Ok(Figure { name: format!("readback of {n} values"), value: (now() - begun) / f64::from(runs), unit: "ms" })
+    let mut fill = 0.0;
+    let value = timed(async || {
+        fill += 1.0;
+        b.fill(&mut tensor, fill);
+        b.read(&tensor).await?;
+        Ok(1)
+    })
+    .await?;
+    Ok(Figure { name: format!("readback of {n} values"), value, unit: "ms" })
 }

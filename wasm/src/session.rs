@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use eblora::core::backend::Backend as _;
 use eblora::data::images::read_image;
 use eblora::formats::files::Files;
 use js_sys::{Array, Function, Reflect, Uint8Array};

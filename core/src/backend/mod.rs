@@ -257,6 +257,8 @@ pub trait Backend {
     /// # Errors
     /// When the device is out of memory.
     fn upload_subspaces(&self, subspaces: &[&Subspace<Self::Scalar>]) -> Result<Self::Subspaces, BackendError>;
+    /// Gives memory that was dropped and kept for others of its size back to the system; nothing where none is kept.
+    fn trim(&self) {}
     /// Working memory for the geometry of a stack of this shape.
     ///
     /// # Errors

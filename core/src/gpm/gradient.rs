@@ -103,6 +103,23 @@ impl<T: Real> Gradient<T> {
         Ok(svd)
     }
 
+    /// What a memory needs of it: a matrix with the same `GᵀG`, without the left factor where there is one.
+    ///
+    /// ```
+    /// use eblora_core::{faer::mat, gpm::Gradient};
+    /// let (u, v) = (mat![[0.0], [1.0], [0.0]], mat![[1.0], [0.0_f64]]);
+    /// let g = Gradient::Factored { u, s: vec![3.0], v, total_energy: 10.0 }.of_inputs();
+    /// assert_eq!((g.shape(), g.total_energy()), ((1, 2), 10.0));
+    /// ```
+    pub fn of_inputs(self) -> Self {
+        match self {
+            Self::Exact(_) => self,
+            Self::Factored { s, v, total_energy, .. } => {
+                Self::Factored { u: Mat::identity(s.len(), s.len()), s, v, total_energy }
+            }
+        }
+    }
+
     /// `(G B)ᵀ (G B)` (k×k) for a `basis` of in×k: the energy along each of its directions is on the diagonal.
     pub(super) fn gram_on(&self, basis: MatRef<'_, T>) -> Mat<T> {
         match self {

@@ -1,5 +1,6 @@
 //! The subspace that `M` spans, stored by a basis of itself or of its complement, whichever is smaller.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use faer::{Mat, MatMut, MatRef};
 
@@ -39,8 +40,8 @@ pub enum Form {
 #[derive(Clone, Debug)]
 pub struct Subspace<T> {
     form: Form,
-    /// `M` or `N`, by `form`.
-    basis: Mat<T>,
+    /// `M` or `N`, by `form`; what the CPU projects with during a task is the same, not a copy.
+    basis: Arc<Mat<T>>,
     /// Never switch to the complement (a memory with a budget needs `M` itself).
     keep_direct: bool,
 }
@@ -48,7 +49,7 @@ pub struct Subspace<T> {
 impl<T: Real> Subspace<T> {
     /// The zero-dimensional subspace of R^dim: nothing is projected out.
     pub fn empty(dim: usize) -> Self {
-        Self { form: Form::Direct, basis: Mat::zeros(dim, 0), keep_direct: false }
+        Self { form: Form::Direct, basis: Arc::new(Mat::zeros(dim, 0)), keep_direct: false }
     }
 
     /// The span of an orthonormal `basis` (dim×k), stored in the smaller form.
@@ -85,13 +86,13 @@ impl<T: Real> Subspace<T> {
         if basis.ncols() > basis.nrows() || error > tolerance {
             return Err(GpmError::NotOrthonormal { error, tolerance });
         }
-        Ok(Self { form, basis, keep_direct: false })
+        Ok(Self { form, basis: Arc::new(basis), keep_direct: false })
     }
 
     /// Stores `M` itself whatever its size.
     pub(super) fn keep_direct(mut self) -> Self {
         if self.form == Form::Complement {
-            self.basis = self.direct_basis();
+            self.basis = Arc::new(self.direct_basis());
             self.form = Form::Direct;
         }
         self.keep_direct = true;
@@ -118,7 +119,7 @@ impl<T: Real> Subspace<T> {
 
     /// The stored basis: `M` (dim×k) or `N` (dim×(dim−k)), see [`form`](Self::form).
     pub fn basis(&self) -> MatRef<'_, T> {
-        self.basis.as_ref()
+        (*self.basis).as_ref()
     }
 
     /// `M` (dim×k); computed from the complement when that is stored.
@@ -131,8 +132,8 @@ impl<T: Real> Subspace<T> {
     /// ```
     pub fn direct_basis(&self) -> Mat<T> {
         match self.form {
-            Form::Direct => self.basis.clone(),
-            Form::Complement => complement_of(self.basis.as_ref()),
+            Form::Direct => (*self.basis).clone(),
+            Form::Complement => complement_of(self.basis()),
         }
     }
 
@@ -151,10 +152,10 @@ impl<T: Real> Subspace<T> {
         }
         scratch.resize(scratch.len().max(stored * c), T::of(0.0));
         let mut coefficients = MatMut::from_column_major_slice_mut(&mut scratch[..stored * c], stored, c);
-        multiply(coefficients.as_mut(), T::of(1.0), self.basis.transpose(), x.as_ref());
+        multiply(coefficients.as_mut(), T::of(1.0), self.basis().transpose(), x.as_ref());
         match self.form {
-            Form::Direct => multiply_add(x.as_mut(), T::of(-1.0), self.basis.as_ref(), coefficients.as_ref()),
-            Form::Complement => multiply(x.as_mut(), T::of(1.0), self.basis.as_ref(), coefficients.as_ref()),
+            Form::Direct => multiply_add(x.as_mut(), T::of(-1.0), self.basis(), coefficients.as_ref()),
+            Form::Complement => multiply(x.as_mut(), T::of(1.0), self.basis(), coefficients.as_ref()),
         }
     }
 
@@ -181,7 +182,7 @@ impl<T: Real> Subspace<T> {
     /// # Ok::<(), eblora_core::gpm::GpmError>(())
     /// ```
     pub fn projector(&self) -> Mat<T> {
-        let onto = self.basis.as_ref() * self.basis.transpose();
+        let onto = self.basis() * self.basis().transpose();
         match self.form {
             Form::Direct => onto,
             Form::Complement => Mat::<T>::identity(self.dim(), self.dim()) - onto,
@@ -199,8 +200,8 @@ impl<T: Real> Subspace<T> {
     /// ```
     pub fn overlap(&self, x: MatRef<'_, T>) -> T {
         let inside = match self.form {
-            Form::Direct => self.basis.transpose() * x,
-            Form::Complement => x - self.basis.as_ref() * (self.basis.transpose() * x),
+            Form::Direct => self.basis().transpose() * x,
+            Form::Complement => x - self.basis() * (self.basis().transpose() * x),
         };
         (0..inside.ncols()).map(|j| inside.col(j).norm_l2()).fold(T::of(0.0), |a, b| if b > a { b } else { a })
     }
@@ -226,17 +227,17 @@ impl<T: Real> Subspace<T> {
         }
         match self.form {
             Form::Direct => {
-                self.basis.resize_with(dim, before + fresh.ncols(), |i, j| fresh[(i, j - before)]);
+                Arc::make_mut(&mut self.basis).resize_with(dim, before + fresh.ncols(), |i, j| fresh[(i, j - before)]);
                 self.choose_form();
             }
             Form::Complement => {
                 // `fresh = N C`: keep the part of N's span that is orthogonal to C.
-                let keep = complement_of((self.basis.transpose() * &fresh).as_ref());
-                let rest = &self.basis * &keep;
-                self.basis = orthonormalize_by(rest, |y| {
+                let keep = complement_of((self.basis().transpose() * &fresh).as_ref());
+                let rest = self.basis() * &keep;
+                self.basis = Arc::new(orthonormalize_by(rest, |y| {
                     let coefficients = fresh.transpose() * y.as_ref();
                     multiply_add(y, T::of(-1.0), fresh.as_ref(), coefficients.as_ref());
-                });
+                }));
             }
         }
         Ok(self.k() - before)
@@ -261,7 +262,7 @@ impl<T: Real> Subspace<T> {
 
     fn choose_form(&mut self) {
         if self.form == Form::Direct && !self.keep_direct && 2 * self.basis.ncols() > self.dim() {
-            self.basis = complement_of(self.basis.as_ref());
+            self.basis = Arc::new(complement_of(self.basis()));
             self.form = Form::Complement;
         }
     }

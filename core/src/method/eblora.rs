@@ -184,7 +184,7 @@ impl<B: Backend> Method<B> for Eblora<B> {
         let factors = self.initial_factors(&start)?;
         let adapters = Adapters::upload(backend, &factors, start.sites.len(), None)?;
         self.states = adapters.stacks.iter().map(|s| self.stack_state(backend, s)).collect::<Result<_, _>>()?;
-        self.gradients = start.gradients;
+        self.gradients = start.gradients.into_iter().map(Gradient::of_inputs).collect();
         Ok(adapters)
     }
 
@@ -215,6 +215,7 @@ impl<B: Backend> Method<B> for Eblora<B> {
     }
 
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
         if let Some(epsilon) = self.config.epsilon {
             self.memories.update(&self.gradients, epsilon, &self.layers)?;
         }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use faer::Mat;
 
 use super::memories::Memories;
-use super::pair::PairState;
+use super::pair::{PairState, step_all};
 use super::{MethodError, guard};
 use crate::Real;
 use crate::adapter::{AdapterGrads, Adapters, HostFactors};
@@ -37,10 +37,10 @@ pub(super) struct Start {
 }
 
 impl<B: Backend> FrozenA<B> {
-    pub fn new(budget: Option<usize>) -> Self {
+    pub fn new() -> Self {
         Self {
             layers: Vec::new(),
-            memories: Memories::new(budget),
+            memories: Memories::new(None),
             matrices: Vec::new(),
             states: Vec::new(),
             warnings: Vec::new(),
@@ -86,7 +86,7 @@ impl<B: Backend> FrozenA<B> {
         }
         let adapters = Adapters::upload(backend, &factors, sites.len(), Some(start.scale))?.freeze_v();
         self.states = PairState::all(backend, start.adamw, &adapters)?;
-        self.matrices = matrices;
+        self.matrices = matrices.into_iter().map(Gradient::of_inputs).collect();
         Ok(adapters)
     }
 
@@ -100,14 +100,13 @@ impl<B: Backend> FrozenA<B> {
         decay: f64,
     ) -> Result<(), MethodError> {
         guard(backend, adapters, grads, &self.layers)?;
-        for ((stack, grads), state) in adapters.stacks.iter_mut().zip(&mut grads.stacks).zip(&mut self.states) {
-            state.step(backend, stack, grads, rate, decay);
-        }
+        step_all(backend, adapters, grads, &mut self.states, rate, decay);
         Ok(())
     }
 
     /// The memories grow by the task's matrices.
     pub fn end(&mut self, epsilon: f64) -> Result<(), MethodError> {
+        self.states.clear();
         self.memories.update(&self.matrices, epsilon, &self.layers)?;
         self.matrices.clear();
         Ok(())

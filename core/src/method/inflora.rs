@@ -70,7 +70,7 @@ pub struct InfLora<B: Backend> {
 impl<B: Backend> InfLora<B> {
     /// The method with these settings.
     pub fn new(config: InfLoraConfig) -> Self {
-        Self { config, threshold: config.lamb, shared: FrozenA::new(None) }
+        Self { config, threshold: config.lamb, shared: FrozenA::new() }
     }
 }
 

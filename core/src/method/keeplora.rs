@@ -66,7 +66,7 @@ pub struct KeepLora<B: Backend> {
 impl<B: Backend> KeepLora<B> {
     /// The method with these settings.
     pub fn new(config: KeepLoraConfig) -> Self {
-        Self { config, shared: FrozenA::new(None) }
+        Self { config, shared: FrozenA::new() }
     }
 }
 

@@ -9,13 +9,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::memory::{Values, all_taken};
-use super::pair::{PairState, kaiming};
+use super::pair::{PairState, fresh, step_all};
 use super::{After, Method, MethodError, Needs, TaskStart, guard};
 use crate::adapter::{AdapterGrads, Adapters, HostFactors};
 use crate::backend::Backend;
 use crate::model::Site;
 use crate::optim::{AdamWConfig, Part};
-use crate::random::Random;
 
 /// What becomes of the adapter between tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -82,19 +81,13 @@ impl<B: Backend> Method<B> for LoraFt<B> {
         Needs::default()
     }
 
-    fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
+    fn begin_task(&mut self, backend: &B, mut start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
         self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
         let going_on = self.config.continuation == Continuation::Continue;
         // The adapters of an individual task go where they came from: beside the weights, which stay the base's.
-        let adapters = match start.previous.filter(|_| going_on) {
+        let adapters = match start.previous.take().filter(|_| going_on) {
             Some(kept) => kept,
-            None => {
-                let mut rng = Random::new(start.seed, &format!("lora-ft/init/{}", start.task));
-                let LoraConfig { rank, alpha, .. } = self.config;
-                let factors = kaiming(start.sites, rank, alpha, &mut rng)?;
-                let scale = alpha / rank as f64;
-                Adapters::upload(backend, &factors, start.sites.len(), Some(scale))?
-            }
+            None => fresh(backend, "lora-ft", &start, self.config.rank, self.config.alpha)?,
         };
         self.states = PairState::all(backend, self.config.adamw, &adapters)?;
         Ok(adapters)
@@ -108,14 +101,13 @@ impl<B: Backend> Method<B> for LoraFt<B> {
         factor: f64,
     ) -> Result<(), MethodError> {
         guard(backend, adapters, grads, &self.layers)?;
-        let rate = self.config.rate * factor;
-        for ((stack, grads), state) in adapters.stacks.iter_mut().zip(&mut grads.stacks).zip(&mut self.states) {
-            state.step(backend, stack, grads, rate, self.config.weight_decay);
-        }
+        let LoraConfig { rate, weight_decay, .. } = self.config;
+        step_all(backend, adapters, grads, &mut self.states, rate * factor, weight_decay);
         Ok(())
     }
 
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
         Ok(match self.config.continuation {
             Continuation::Merge => After::Merge,
             Continuation::Continue | Continuation::Individual => After::Keep,

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use super::memories::Memories;
 use super::memory::{Values, all_taken};
-use super::pair::{PairState, kaiming};
+use super::pair::{PairState, kaiming, step_all};
 use super::{After, MemorySize, Method, MethodError, Needs, TaskStart, Violation, guard};
 use crate::adapter::{AdapterGrads, Adapters, HostFactors};
 use crate::backend::Backend;
@@ -123,7 +123,7 @@ impl<B: Backend> Method<B> for LoraGpm<B> {
             };
             self.states.push(PairState::new(backend, self.config.adamw, stack)?.off(restriction));
         }
-        self.gradients = start.gradients;
+        self.gradients = start.gradients.into_iter().map(Gradient::of_inputs).collect();
         Ok(adapters)
     }
 
@@ -135,14 +135,13 @@ impl<B: Backend> Method<B> for LoraGpm<B> {
         factor: f64,
     ) -> Result<(), MethodError> {
         guard(backend, adapters, grads, &self.layers)?;
-        let rate = self.config.rate * factor;
-        for ((stack, grads), state) in adapters.stacks.iter_mut().zip(&mut grads.stacks).zip(&mut self.states) {
-            state.step(backend, stack, grads, rate, self.config.weight_decay);
-        }
+        let LoraGpmConfig { rate, weight_decay, .. } = self.config;
+        step_all(backend, adapters, grads, &mut self.states, rate * factor, weight_decay);
         Ok(())
     }
 
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
         self.memories.update(&self.gradients, self.config.epsilon, &self.layers)?;
         self.gradients.clear();
         Ok(After::Merge)

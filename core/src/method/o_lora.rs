@@ -14,13 +14,12 @@ use alloc::vec::Vec;
 use faer::Mat;
 
 use super::memory::{Value, Values, all_taken, take_matrix};
-use super::pair::{PairState, kaiming};
+use super::pair::{PairState, fresh};
 use super::{After, MemorySize, Method, MethodError, Needs, TaskStart, guard};
 use crate::adapter::{AdapterGrads, AdapterStack, Adapters, HostFactors};
 use crate::backend::{Backend, BackendError, Product};
 use crate::model::Site;
 use crate::optim::{AdamWConfig, Part};
-use crate::random::Random;
 
 /// Settings of [`OLora`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,9 +114,7 @@ impl<B: Backend> Method<B> for OLora<B> {
             self.old = start.sites.iter().map(|s| Mat::zeros(s.inp, 0)).collect();
         }
         let OLoraConfig { rank, alpha, adamw, .. } = self.config;
-        let mut rng = Random::new(start.seed, &format!("o-lora/init/{}", start.task));
-        let factors = kaiming(start.sites, rank, alpha, &mut rng)?;
-        let adapters = Adapters::upload(backend, &factors, start.sites.len(), Some(alpha / rank as f64))?;
+        let adapters = fresh(backend, "o-lora", &start, rank, alpha)?;
         self.overlaps = adapters.stacks.iter().map(|stack| self.overlap(backend, stack)).collect::<Result<_, _>>()?;
         self.states = PairState::all(backend, adamw, &adapters)?;
         Ok(adapters)
@@ -149,6 +146,8 @@ impl<B: Backend> Method<B> for OLora<B> {
     }
 
     fn end_task(&mut self, _: &B, learnt: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
+        self.overlaps.clear();
         for f in learnt {
             let old = &mut self.old[f.site];
             let known = old.ncols();

@@ -215,6 +215,7 @@ impl<B: Backend> Method<B> for Osf<B> {
     }
 
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
         Ok(After::Merge)
     }
 

@@ -1,12 +1,13 @@
 //! AdamW on the factors A and B of LoRA's relatives, stack by stack.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{MethodError, named};
+use super::{MethodError, TaskStart, named};
 use crate::Real;
 use crate::adapter::stack::StackGrads;
-use crate::adapter::{AdapterStack, Adapters, HostFactors, LoraAdapter};
+use crate::adapter::{AdapterGrads, AdapterStack, Adapters, HostFactors, LoraAdapter};
 use crate::backend::{Backend, BackendError};
 use crate::model::Site;
 use crate::optim::{AdamW, AdamWConfig, Ambient, Part, descend};
@@ -65,6 +66,33 @@ impl<B: Backend> PairState<B> {
         });
         parts.collect()
     }
+}
+
+/// A step of all stacks, once their gradients are known to be finite.
+pub(super) fn step_all<B: Backend>(
+    backend: &B,
+    adapters: &mut Adapters<B>,
+    grads: &mut AdapterGrads<B>,
+    states: &mut [PairState<B>],
+    rate: f64,
+    decay: f64,
+) {
+    for ((stack, grads), state) in adapters.stacks.iter_mut().zip(&mut grads.stacks).zip(states) {
+        state.step(backend, stack, grads, rate, decay);
+    }
+}
+
+/// Fresh adapters of a task of the method `name`, as plain LoRA has them: [`kaiming`], on the device.
+pub(super) fn fresh<B: Backend>(
+    backend: &B,
+    name: &str,
+    start: &TaskStart<'_, B>,
+    rank: usize,
+    alpha: f64,
+) -> Result<Adapters<B>, MethodError> {
+    let mut rng = Random::new(start.seed, &format!("{name}/init/{}", start.task));
+    let factors = kaiming(start.sites, rank, alpha, &mut rng)?;
+    Ok(Adapters::upload(backend, &factors, start.sites.len(), Some(alpha / rank as f64))?)
 }
 
 /// LoRA's start at every site: A (the transpose of V) Kaiming-uniform, B zero, scale α/r.

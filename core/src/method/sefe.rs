@@ -14,14 +14,13 @@ use core::cmp::Ordering;
 use faer::Mat;
 
 use super::memory::{Value, ValueError, Values, all_taken, take_matrix};
-use super::pair::{PairState, kaiming};
+use super::pair::{PairState, fresh};
 use super::{After, Method, MethodError, Needs, TaskStart, guard};
 use crate::Real;
 use crate::adapter::{AdapterGrads, Adapters, HostFactors};
 use crate::backend::{Backend, Entries};
 use crate::model::Site;
 use crate::optim::{AdamWConfig, Part};
-use crate::random::Random;
 
 /// Settings of [`Sefe`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -128,9 +127,7 @@ impl<B: Backend> Method<B> for Sefe<B> {
     fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
         self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
         let SefeConfig { rank, alpha, adamw, .. } = self.config;
-        let mut rng = Random::new(start.seed, &format!("sefe/init/{}", start.task));
-        let factors = kaiming(start.sites, rank, alpha, &mut rng)?;
-        let adapters = Adapters::upload(backend, &factors, start.sites.len(), Some(alpha / rank as f64))?;
+        let adapters = fresh(backend, "sefe", &start, rank, alpha)?;
         self.entries = if self.masks.is_empty() { Vec::new() } else { self.upload(backend, &adapters)? };
         self.states = PairState::all(backend, adamw, &adapters)?;
         Ok(adapters)
@@ -157,6 +154,8 @@ impl<B: Backend> Method<B> for Sefe<B> {
     }
 
     fn end_task(&mut self, _: &B, learnt: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
+        self.entries.clear();
         self.masks.resize(self.layers.len(), Mask::new());
         for f in learnt {
             let mask = &mut self.masks[f.site];

@@ -174,6 +174,7 @@ impl<B: Backend> Method<B> for Stella<B> {
     }
 
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        self.states.clear();
         Ok(After::Merge)
     }
 

@@ -284,6 +284,8 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let mut grads = adapters.grads(b)?;
         self.model.attach(b, &mut self.work, &adapters).map_err(unfit)?;
         let mut losses = b.zeros([1, config.steps.max(1), 1])?;
+        // What the last task and this one's start have left would fit few of the steps' sizes.
+        b.trim();
         let mut order = BatchOrder::new(config.seed, index, task.train.len(), config.batch);
         let mut first = 0;
         let warnings = method.warnings();

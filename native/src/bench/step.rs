@@ -106,7 +106,8 @@ impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
         let mut method = config.method(method_name).make::<B>();
         let mut adapters = None;
         for task in 0..2 {
-            let gradients = gradients(model.sites(), S::MEMORY, task)?;
+            let gradients =
+                if method.needs().gradients { gradients(model.sites(), S::MEMORY, task)? } else { Vec::new() };
             let (sites, blocks) = (model.sites(), model.blocks());
             let start = TaskStart { blocks, gradients, ..TaskStart::new([task, 2], sites, SEED) };
             adapters = Some(method.begin_task(b, start)?);

@@ -1,6 +1,7 @@
 //! The vision sequence "mix": five tasks, one label space (digits 0–9, clothes 10–19).
 
-use super::bundled::{Images, Source};
+use super::DataError;
+use super::bundled::{BASE, Images, Source};
 use super::transform;
 use eblora_core::model::vit::ImageSet;
 #[cfg(feature = "bundled")]
@@ -32,10 +33,6 @@ const PATCH_SEED: u64 = 2602;
 /// Clothes come after the digits.
 const FASHION_SHIFT: u32 = 10;
 
-/// What the bundled base is called where a path could stand, and, with a colon behind it, what stands before the images of
-/// a task: `bundled:fashion/test`.
-pub const BUNDLED: &str = "bundled";
-
 /// Whether this names something of the bundle instead of a path.
 ///
 /// ```
@@ -44,38 +41,31 @@ pub const BUNDLED: &str = "bundled";
 /// assert!(!is_bundled("./bundled"));
 /// ```
 pub fn is_bundled(path: &str) -> bool {
-    path == BUNDLED || images_named(path).is_some()
+    path == BASE || images_named(path).is_some()
 }
 
-/// The task and the split that a name of bundled images has.
+/// The task and the split that a name of bundled images has, such as `bundled:fashion/test`.
 fn images_named(path: &str) -> Option<&str> {
-    path.strip_prefix(BUNDLED)?.strip_prefix(':')
+    path.strip_prefix(BASE)?.strip_prefix(':')
 }
 
-/// The images that `bundled:TASK/SPLIT` names, with labels of the bundled base; `None`: it names none of the bundle.
+/// The images that `bundled:TASK/SPLIT` names among these tasks; `None`: it names none of the bundle.
 ///
 /// # Errors
 /// When there is no such task or split.
-#[cfg(feature = "bundled")]
-pub fn named(path: &str) -> Result<Option<ImageSet>, Error> {
+pub fn named<'a>(tasks: &'a [Task], path: &str) -> Result<Option<&'a ImageSet>, DataError> {
     let Some(name) = images_named(path) else { return Ok(None) };
-    let unknown = || {
-        let known = NAMES.map(|task| format!("{BUNDLED}:{task}/train, …/validation, …/test")).join("; ");
-        Error::from(super::DataError::Bundled { name: path.to_owned(), known })
-    };
-    let (task, split) = name.split_once('/').ok_or_else(unknown)?;
-    let number = NAMES.iter().position(|name| *name == task).ok_or_else(unknown)?;
-    let source = match images_of(number) {
-        Some(Images::Mnist) => bundled::mnist()?,
-        _ => bundled::fashion()?,
-    };
-    let task = make(number, &source);
-    match split {
-        "train" => Ok(Some(task.train)),
-        "validation" => Ok(Some(task.validation)),
-        "test" => Ok(Some(task.test)),
-        _ => Err(unknown()),
-    }
+    let found = name.split_once('/').and_then(|(task, split)| {
+        let task = tasks.iter().find(|known| known.name == task)?;
+        match split {
+            "train" => Some(&task.train),
+            "validation" => Some(&task.validation),
+            "test" => Some(&task.test),
+            _ => None,
+        }
+    });
+    let known = || NAMES.map(|task| format!("{BASE}:{task}/train, …/validation, …/test")).join("; ");
+    found.map(Some).ok_or_else(|| DataError::Bundled { name: path.to_owned(), known: known() })
 }
 
 /// Makes the five tasks from the bundled images.
@@ -138,10 +128,10 @@ mod tests {
     #[test]
     fn images_have_names() {
         let tasks = tasks().unwrap();
-        assert_eq!(named("bundled:fashion-rot180/validation").unwrap().as_ref(), Some(&tasks[2].validation));
-        assert_eq!(named("data/fashion").unwrap(), None);
+        assert_eq!(named(&tasks, "bundled:fashion-rot180/validation").unwrap(), Some(&tasks[2].validation));
+        assert_eq!(named(&tasks, "data/fashion").unwrap(), None);
         for wrong in ["bundled:fashion", "bundled:shoes/test", "bundled:fashion/all"] {
-            let message = named(wrong).unwrap_err().to_string();
+            let message = named(&tasks, wrong).unwrap_err().to_string();
             assert!(message.contains(wrong) && message.contains("bundled:mnist-rot90/train"), "{message}");
         }
     }

@@ -84,6 +84,8 @@ pub struct DemoConfig {
     pub rank: usize,
     /// Share ε of the gradient's energy that the subspace keeps, 0 < ε ≤ 1.
     pub epsilon: f64,
+    /// Most directions that the subspace keeps a layer.
+    pub budget: Option<usize>,
     /// Steps per task.
     pub steps: usize,
     /// Images per step.
@@ -109,6 +111,7 @@ impl Default for DemoConfig {
             methods: vec![MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora],
             rank: 8,
             epsilon: 0.99,
+            budget: None,
             steps: 150,
             batch: 32,
             threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
@@ -133,6 +136,7 @@ impl DemoConfig {
             s_rate: own("s_rate", s),
             step: own("step", relative_step),
             epsilon: own("epsilon", Some(self.epsilon)),
+            budget: self.budget.filter(|_| name.has("budget")),
             ..MethodConfig::new(name)
         }
     }
@@ -171,6 +175,7 @@ impl DemoConfig {
             ("rank", self.rank, usize::MAX),
             ("steps", self.steps, usize::MAX),
             ("batch", self.batch, usize::MAX),
+            ("budget", self.budget.unwrap_or(1), usize::MAX),
             ("test images", self.test_images.unwrap_or(1), usize::MAX),
             ("threads", self.threads, MOST_THREADS),
         ] {
@@ -242,6 +247,7 @@ mod tests {
             "rank 97 is more than `layers.0.q` (96×96) of the base has; choose at most 96"
         );
         assert_eq!(with(|c| c.threads = 1000), "threads 1000 is not in the range 1..=256");
+        assert_eq!(with(|c| c.budget = Some(0)), "budget 0 is not in the range 1..");
         assert!(with(|c| c.epsilon = f64::NAN).contains("0 < epsilon ≤ 1"));
         assert!(with(|c| c.rates.s = Some(-1.0)).contains("s rate -1"));
         assert_eq!(with(|c| c.methods.push(MethodName::Ebo)), "the method ebo is named twice");

@@ -1,7 +1,5 @@
 //! EBLoRA with each of its parts exchanged for another.
 
-use eblora_core::backend::Cpu;
-use eblora_core::model::Model;
 use eblora_core::train::{GradientOrigin, TrainConfig};
 
 use super::ground::{Measured, deviation, mean};
@@ -76,7 +74,6 @@ where
     };
     let flat = (first + last) / 2.0;
     add("no-depth-schedule", &|m| (m.s_first, m.s_last) = (Some(flat), Some(flat)));
-    add("reversed-depth", &|m| (m.s_first, m.s_last) = (Some(flat), Some(first.min(flat))));
     add("random-init", &|m| m.init = Some(Initial::Random));
     add("canonical-tangent", &|m| m.tangent = Some(Tangent::Canonical));
     add("polar-retraction", &|m| m.retraction = Some(WayBack::Polar));
@@ -84,8 +81,6 @@ where
     add("raw-step", &|m| (m.convention, m.step) = (Some(Convention::Raw), Some(rate)));
     add("authors-step", &|m| (m.convention, m.step) = (Some(Convention::Authors), Some(authors)));
     add("no-drift-projection", &|m| m.drift_period = Some(0));
-    // A schedule must rise: what the reversed one would be is left out where it can't be.
-    all.retain(|method| method.check().is_ok());
     Ok(all)
 }
 
@@ -94,7 +89,6 @@ fn raw_rate<S: Subject + Sync>(ground: &Ground<'_, S>, step: f64) -> Result<f64,
 where
     S::Samples: Sync,
 {
-    let model = ground.subject.model(&Cpu::<f32>::new()).map_err(|e| ground.wrong(e))?;
-    let sides: Vec<f64> = model.sites().iter().flat_map(|site| [site.out as f64, site.inp as f64]).collect();
+    let sides: Vec<f64> = ground.sites()?.iter().flat_map(|site| [site.out as f64, site.inp as f64]).collect();
     Ok(step / mean(&sides).sqrt())
 }

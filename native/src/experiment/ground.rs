@@ -1,17 +1,17 @@
 //! What experiments run on: a base with its tasks, a budget, and the ways to run methods there.
 
 use eblora_core::adapter::HostAdapters;
-use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
-use eblora_core::model::ModelError;
+use eblora_core::model::{Model, ModelError, Site};
 use eblora_core::train::{Checkpoints, Fact, Outcome, RunRecord, RunState, Silent, Task, TrainConfig, Trainer};
 
 use crate::Error;
-use crate::device::{self, Device};
+use crate::device::Device;
 use crate::model::Family;
 use crate::progress::{Event, ProgressSink};
+use crate::report::summary::mean_and_sd;
 use crate::run::engine::{self, MethodRun, Plan, Ran};
-use crate::run::{MethodConfig, MethodName, RunError, Subject};
+use crate::run::{self, Job, MethodConfig, MethodName, RunError, Subject};
 
 /// What an experiment runs on.
 pub struct Ground<'a, S> {
@@ -48,15 +48,14 @@ pub struct Measured {
     pub stored: Vec<f64>,
 }
 
-/// Mean of a list.
+/// Mean of a list; 0 of an empty one.
 pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+    if values.is_empty() { 0.0 } else { mean_and_sd(values).0 }
 }
 
 /// Standard deviation of a sample; 0 of fewer than two.
 pub fn deviation(values: &[f64]) -> f64 {
-    let (mean, n) = (mean(values), values.len());
-    if n < 2 { 0.0 } else { (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt() }
+    mean_and_sd(values).1.unwrap_or(0.0)
 }
 
 impl Measured {
@@ -77,10 +76,7 @@ impl<S: Subject + Sync> Ground<'_, S>
 where
     S::Samples: Sync,
 {
-    /// A method of this ground with its rates.
-    ///
-    /// # Errors
-    /// When there is none of this name.
+    /// A method of this ground with its rates; with its defaults where the ground has none of this name.
     pub fn method(&self, name: MethodName) -> MethodConfig {
         self.methods.iter().find(|method| method.name == name).cloned().unwrap_or_else(|| MethodConfig::new(name))
     }
@@ -127,14 +123,8 @@ where
     ///
     /// # Errors
     /// When the device can't be had, or the job fails.
-    pub fn on_device<J: Job + Sync>(&self, job: &J) -> Result<J::Output, Error> {
-        match self.device {
-            Device::Cpu => {
-                let pool = engine::pool(self.threads)?;
-                pool.install(|| keep_awake(|| job.run(&Cpu::<f32>::new())))
-            }
-            Device::Gpu(wanted) => job.run(&device::open(wanted)?.0),
-        }
+    pub(crate) fn on_device<J: Job + Sync>(&self, job: &J) -> Result<J::Output, Error> {
+        run::on_device(self.device, self.threads, job)
     }
 
     /// What a method learns of the subject's tasks: the record, and the adapters of each task.
@@ -159,6 +149,15 @@ where
         }
     }
 
+    /// The layers that can carry adapters.
+    ///
+    /// # Errors
+    /// When the base's parts don't fit together.
+    pub fn sites(&self) -> Result<Vec<Site>, Error> {
+        let model = self.subject.model(&Cpu::<f32>::new()).map_err(|source| self.wrong(source))?;
+        Ok(model.sites().to_vec())
+    }
+
     /// A trainer at the base.
     ///
     /// # Errors
@@ -177,17 +176,6 @@ where
     pub fn wrong(&self, source: ModelError) -> Error {
         RunError::Model { base: self.subject.base().to_owned(), source }.into()
     }
-}
-
-/// Something to do on a device.
-pub trait Job {
-    /// What comes of it.
-    type Output: Send;
-    /// Does it.
-    ///
-    /// # Errors
-    /// Whatever it needs may fail.
-    fn run<B: Backend<Scalar = f32> + 'static>(&self, backend: &B) -> Result<Self::Output, Error>;
 }
 
 /// Keeps no states.

@@ -12,12 +12,12 @@ use eblora_core::model::Model;
 use eblora_core::random::Random;
 use eblora_core::train::{TrainConfig, Trainer};
 
-use super::ground::{Job, deviation, mean};
+use super::ground::{deviation, mean};
 use super::{Experiment, ExperimentError, Finding, Ground, finding};
 use crate::Error;
 use crate::progress::{Event, ProgressSink};
 use crate::report::finding::{Chart, Table};
-use crate::run::{MethodName, Subject};
+use crate::run::{Job, MethodName, Subject};
 
 const CLAIM: &str = "of two updates with the same Frobenius norm and the same subspaces, the one whose energy lies in few \
     directions disturbs an earlier task more than the balanced one";

@@ -22,7 +22,7 @@ use eblora_core::train::TrainConfig;
 use thiserror::Error;
 
 pub use crate::report::finding::Finding;
-pub use ground::{Ground, Job, Measured, Selected};
+pub use ground::{Ground, Measured, Selected};
 
 use crate::Error;
 use crate::config::RunConfig;
@@ -155,7 +155,8 @@ pub fn run(experiment: Experiment, setting: &Setting, progress: &mut dyn Progres
             let demo = DemoConfig::default();
             let methods: Vec<_> = MethodName::ALL.iter().map(|&name| demo.method(name)).collect();
             let steps = if setting.quick { QUICK_STEPS } else { demo.steps };
-            let train = TrainConfig { steps, batch: demo.batch, ..TrainConfig::default() };
+            // Nobody reads what an audit finds, and it would be timed.
+            let train = TrainConfig { steps, audit_every: 0, ..demo.train() };
             dispatch(experiment, &ground(&subject, train, &methods, setting), progress)?
         }
     };

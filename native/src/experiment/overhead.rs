@@ -9,13 +9,13 @@ use eblora_core::model::{Model, Samples, Wanted};
 use eblora_core::random::Random;
 use eblora_core::train::Silent;
 
-use super::ground::{Ground, Job};
+use super::ground::Ground;
 use super::{Experiment, ExperimentError, Finding, finding};
 use crate::Error;
 use crate::memory;
 use crate::progress::{Event, ProgressSink};
 use crate::report::finding::{Chart, Table};
-use crate::run::{MethodConfig, MethodName, RunError, Subject, WayBack};
+use crate::run::{Job, MethodConfig, MethodName, RunError, Subject, WayBack};
 use std::time::Instant;
 
 const CLAIM: &str = "balance is cheap: the projections and the whitening retraction add little to a step, and whitening costs \

@@ -7,12 +7,12 @@ use eblora_core::metrics::AccuracyMatrix;
 use eblora_core::model::Model;
 use eblora_core::train::{TrainConfig, Trainer};
 
-use super::ground::{Job, mean};
+use super::ground::mean;
 use super::{Experiment, ExperimentError, Finding, Ground, finding};
 use crate::Error;
 use crate::progress::{Event, ProgressSink};
 use crate::report::finding::{Chart, Table};
-use crate::run::{MethodName, Subject};
+use crate::run::{Job, MethodName, Subject};
 
 const CLAIM: &str = "independent LoRA adapters get less in each other's way when their singular values are made equal before \
     they are merged: a higher normalised accuracy improvement (NAI)";

@@ -23,6 +23,18 @@ struct Moment {
     rank: f64,
 }
 
+impl Moment {
+    fn mean(moments: &[Self]) -> Self {
+        let over = |value: fn(&Self) -> f64| mean(&moments.iter().map(value).collect::<Vec<_>>());
+        Self {
+            top_share: over(|m| m.top_share),
+            effective_rank: over(|m| m.effective_rank),
+            variance: over(|m| m.variance),
+            rank: over(|m| m.rank),
+        }
+    }
+}
+
 pub fn run<S: Subject + Sync>(ground: &Ground<'_, S>, progress: &mut dyn ProgressSink) -> Result<Finding, Error>
 where
     S::Samples: Sync,
@@ -42,13 +54,7 @@ where
             .filter(|(task, step, _)| moments.iter().all(|(t, s, _)| t != task || s <= step))
             .map(|(.., moment)| *moment)
             .collect();
-        let over = |value: fn(&Moment) -> f64| mean(&last.iter().map(value).collect::<Vec<_>>());
-        let end = Moment {
-            top_share: over(|m| m.top_share),
-            effective_rank: over(|m| m.effective_rank),
-            variance: over(|m| m.variance),
-            rank: over(|m| m.rank),
-        };
+        let end = Moment::mean(&last);
         table.row([
             label.into(),
             end.top_share.into(),
@@ -96,14 +102,7 @@ fn moments(run: &MethodRun) -> Result<Vec<(usize, usize, Moment)>, ExperimentErr
             let (top_share, effective_rank) = (shape.top_share, shape.effective_rank);
             layers.push(Moment { top_share, effective_rank, variance, rank: point.sigma.len() as f64 });
         }
-        let over = |value: fn(&Moment) -> f64| mean(&layers.iter().map(value).collect::<Vec<_>>());
-        let moment = Moment {
-            top_share: over(|m| m.top_share),
-            effective_rank: over(|m| m.effective_rank),
-            variance: over(|m| m.variance),
-            rank: over(|m| m.rank),
-        };
-        Ok((task, step, moment))
+        Ok((task, step, Moment::mean(&layers)))
     };
     places.into_iter().map(at).collect()
 }

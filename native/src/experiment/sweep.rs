@@ -116,7 +116,5 @@ fn smallest_side<S: Subject + Sync>(ground: &Ground<'_, S>) -> Result<usize, Err
 where
     S::Samples: Sync,
 {
-    use eblora_core::model::Model;
-    let model = ground.subject.model(&eblora_core::backend::Cpu::<f32>::new()).map_err(|e| ground.wrong(e))?;
-    Ok(model.sites().iter().map(|site| site.out.min(site.inp)).min().unwrap_or(1))
+    Ok(ground.sites()?.iter().map(|site| site.out.min(site.inp)).min().unwrap_or(1))
 }

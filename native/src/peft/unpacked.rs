@@ -130,11 +130,14 @@ fn write_tensors(file: &mut File, target: &Path, tensors: &[Tensor<'_>], dtype: 
             bytes.clear();
             let mut finite = true;
             for &x in &*piece {
-                match dtype {
-                    Dtype::F32 => bytes.extend(x.to_le_bytes()),
-                    _ => bytes.extend(f16::from_f32(x).to_le_bytes()),
+                if dtype == Dtype::F32 {
+                    bytes.extend(x.to_le_bytes());
+                    finite &= x.is_finite();
+                } else {
+                    let half = f16::from_f32(x);
+                    bytes.extend(half.to_le_bytes());
+                    finite &= half.is_finite();
                 }
-                finite &= if dtype == Dtype::F32 { x.is_finite() } else { f16::from_f32(x).is_finite() };
             }
             if !finite {
                 let (tensor, dtype) = (tensor.name.clone(), dtype.to_string());

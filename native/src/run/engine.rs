@@ -152,7 +152,7 @@ where
 }
 
 /// The threads of a run.
-pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
+pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.map_err(|source| RunError::Threads { threads, source }.into())
 }

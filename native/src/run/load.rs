@@ -15,7 +15,7 @@ use super::prompts::Prompts;
 use super::subject::{BertSubject, LlamaSubject, Named, VitSubject, llama};
 use super::texts::{Texts, label_names};
 use crate::Error;
-use crate::config::{HeadKind, RunConfig, TaskConfig};
+use crate::config::{RunConfig, TaskConfig};
 use crate::data::images::folder::read_image_folder;
 use crate::data::images::listed::{ImageFields, read_listed_images};
 use crate::data::images::pair::{read_image_idx, read_image_npy};
@@ -75,7 +75,7 @@ pub fn family(config: &RunConfig, base: &Path) -> Result<Family, Error> {
     if let Some(family) = config.model.family {
         return Ok(family);
     }
-    if base == Path::new(mix::BUNDLED) {
+    if base == Path::new(bundled::BASE) {
         return Ok(Family::Vit);
     }
     if base.is_file() {
@@ -139,7 +139,7 @@ fn first<T>(mut examples: Vec<T>, most: Option<usize>) -> Vec<T> {
 
 /// The vision transformer in a folder, or the bundled one.
 pub(super) fn vit_folder(base: &Path) -> Result<VitFolder, Error> {
-    if base == Path::new(mix::BUNDLED) { bundled::base() } else { Ok(VitFolder::read(base)?) }
+    if base == Path::new(bundled::BASE) { bundled::base() } else { Ok(VitFolder::read(base)?) }
 }
 
 fn vit(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
@@ -148,11 +148,14 @@ fn vit(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
     check_ranks(config, named.iter().map(|(name, block, out, inp)| (name.as_str(), *block, *out, *inp)))?;
     let space = LabelSpace::new(folder.config.labels.clone())?;
     let due = ImageShape::of(&crate::model::vit::config(&folder));
+    let paths = config.tasks.iter().flat_map(|task| [Some(&task.train), Some(&task.test), task.validation.as_ref()]);
+    // Unpacked once, if at all.
+    let bundle = if paths.flatten().any(|path| mix::is_bundled(path)) { mix::tasks()? } else { Vec::new() };
     let mut tasks = Vec::with_capacity(config.tasks.len());
     for task in &config.tasks {
         let read = |(path, labels): (&str, Option<&str>), most: Option<usize>| -> Result<ImageSet, Error> {
-            let set = match mix::named(path)? {
-                Some(set) => set,
+            let set = match mix::named(&bundle, path)? {
+                Some(set) => set.clone(),
                 None => {
                     let examples = images(Path::new(path), labels.map(Path::new), &task.label, due)?;
                     relabelled(examples, task, &space, Path::new(path))?
@@ -242,12 +245,7 @@ fn bert(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
         check_classes(&task.name, train.labels(), test.labels(), &space)?;
         tasks.push(Named { name: task.name.clone(), train: Cow::Owned(train), test: Cow::Owned(test) });
     }
-    let head = texts.head(config.model.head, &names)?;
-    if names.len() > folder.config.hidden && config.model.head == HeadKind::Linear {
-        let (labels, most) = (names.len(), folder.config.hidden);
-        let what = format!("{labels} labels: a linear head on states of {most} has room for {most}");
-        return Err(RunError::Model { base: config.model.base.clone(), source: ModelError::Config { what } }.into());
-    }
+    let head = texts.head(&config.model, folder.config.hidden, &names)?;
     let notes = texts.notes();
     let subject = BertSubject::new(folder, encoder_options(config), head, config.model.temperature, tasks);
     Ok(Loaded { subject: AnySubject::Bert(Box::new(subject)), labels: names, choices: BTreeMap::new(), notes })

@@ -9,6 +9,8 @@ pub mod engine;
 #[cfg(feature = "cli")]
 pub mod folder;
 #[cfg(feature = "cli")]
+mod job;
+#[cfg(feature = "cli")]
 mod load;
 mod method;
 #[cfg(feature = "cli")]
@@ -41,6 +43,8 @@ use thiserror::Error;
 pub use answer::{Answer, ranked};
 #[cfg(feature = "cli")]
 pub use engine::{MethodRun, Plan, Ran};
+#[cfg(feature = "cli")]
+pub(crate) use job::{Job, on_device};
 #[cfg(feature = "cli")]
 pub use load::{AnySubject, Loaded, load};
 #[cfg(feature = "cli")]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eblora_core::model::bert::TextSet;
+use eblora_core::model::bert::{Head, TextSet};
 
 use super::RunError;
 use super::subject::TextHead;
@@ -11,6 +11,9 @@ use crate::config::{HeadKind, ModelConfig, TaskConfig, TooLong};
 use crate::data::labels::LabelSpace;
 use crate::data::texts::{TextExample, TextFields, read_texts};
 use crate::model::tokenizer::Tokenizer;
+
+/// Seed of a linear head: every run of the same labels has the same one.
+const HEAD_SEED: u64 = 0;
 
 /// A tokenizer with the limits of a run.
 pub(super) struct Texts {
@@ -68,11 +71,15 @@ impl Texts {
         Ok(whole)
     }
 
-    /// The head for these labels.
-    pub fn head(&mut self, kind: HeadKind, names: &[String]) -> Result<TextHead, Error> {
-        Ok(match kind {
+    /// The head for these labels, on states of width `hidden`.
+    pub fn head(&mut self, model: &ModelConfig, hidden: usize, names: &[String]) -> Result<TextHead, Error> {
+        Ok(match model.head {
             HeadKind::Labels => TextHead::Labels(self.labels(names)?),
-            HeadKind::Linear => TextHead::Linear(names.len()),
+            HeadKind::Linear => {
+                let head = Head::orthogonal(names.len(), hidden, model.temperature, HEAD_SEED);
+                let wrong = |source| RunError::Model { base: model.base.clone(), source };
+                TextHead::Linear { labels: names.len(), head: head.map_err(wrong)? }
+            }
         })
     }
 

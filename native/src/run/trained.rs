@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use eblora_core::backend::cpu::keep_awake;
-use eblora_core::backend::{Backend, Cpu};
+use eblora_core::backend::Backend;
 use eblora_core::model::bert::{Bert, TextSet};
 use eblora_core::model::llama::{Llama, Window};
 use eblora_core::model::vit::{ImageSet, Vit};
@@ -13,18 +12,17 @@ use eblora_core::model::{Model, ModelError, Samples};
 use eblora_core::train::{TrainConfig, Trainer};
 use serde::{Deserialize, Serialize};
 
-use super::engine;
 use super::folder::RunFolder;
 use super::load::{AnySubject, encoder_options, family, targets, vit_folder};
 use super::prompts::{Prompts, user};
 use super::subject::{BertSubject, LlamaSubject, Subject, VitSubject, llama};
 use super::texts::Texts;
-use super::{Answer, Loaded, RunError, ranked};
+use super::{Answer, Job, Loaded, RunError, on_device, ranked};
 use crate::Error;
 use crate::config::RunConfig;
 use crate::data::images::{ImageShape, read_image};
 use crate::data::prompts::Turn;
-use crate::device::{self, Device};
+use crate::device::Device;
 use crate::formats::atomic;
 use crate::hub;
 use crate::model::Family;
@@ -128,13 +126,8 @@ impl Learnt {
     }
 
     fn on_device<J: Job + Sync>(&self, job: &J) -> Result<J::Output, Error> {
-        match self.config.device.parse::<Device>().unwrap_or_default() {
-            Device::Cpu => {
-                let pool = engine::pool(self.config.threads())?;
-                pool.install(|| keep_awake(|| job.run(&Cpu::<f32>::new())))
-            }
-            Device::Gpu(wanted) => job.run(&device::open(&wanted)?.0),
-        }
+        let device: Device = self.config.device.parse().unwrap_or_default(); // checked when the config was read
+        on_device(&device, self.config.threads(), job)
     }
 
     fn wrong(&self) -> impl Fn(ModelError) -> Error {
@@ -154,12 +147,6 @@ impl Learnt {
         }
         Ok(model)
     }
-}
-
-/// Something to do on a device.
-trait Job {
-    type Output: Send;
-    fn run<B: Backend<Scalar = f32> + 'static>(&self, backend: &B) -> Result<Self::Output, Error>;
 }
 
 struct Measure<'a, S> {
@@ -221,7 +208,6 @@ impl Job for Ask<'_> {
             }
             Family::Bert => {
                 let mut texts = Texts::open(base, &config.model)?;
-                let head = texts.head(config.model.head, &self.learnt.labels.labels)?;
                 let prefix = self.task().map_or("", |task| task.prefix.as_str());
                 let mut set = TextSet::new();
                 for (i, input) in self.inputs.iter().enumerate() {
@@ -232,6 +218,7 @@ impl Job for Ask<'_> {
                     set.push(&texts.tokens(&format!("{prefix}{input}"), place)?, 0);
                 }
                 let folder = BertFolder::read(base)?;
+                let head = texts.head(&config.model, folder.config.hidden, &self.learnt.labels.labels)?;
                 let subject =
                     BertSubject::new(folder, encoder_options(config), head, config.model.temperature, Vec::new());
                 let model: Bert<B> = self.learnt.model(backend, &subject)?;

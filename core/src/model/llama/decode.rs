@@ -86,8 +86,8 @@ impl<B: Backend> Llama<B> {
             past: 0,
             ids: backend.labels(part)?,
             hidden: [zeros(part, config.hidden)?, zeros(part, config.hidden)?],
-            act: BlockActivations::new(backend, config, part, [config.heads, part, capacity])?,
-            remade: Remade::new(backend, config, part)?,
+            act: BlockActivations::new(backend, config, part)?,
+            remade: Remade::new(backend, config, part, [config.heads, part, capacity])?,
             keys: (0..config.layers)
                 .map(|_| KeyValues::new(backend, config, capacity))
                 .collect::<Result<_, BackendError>>()?,

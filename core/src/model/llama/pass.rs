@@ -73,7 +73,7 @@ impl<B: Backend> Llama<B> {
         let shape = self.attention_shape(step);
         let seen = step.batch * shape.keys;
         let (q, k, v) = (rows(&act.q, n), rows(&keys.k, seen), rows(&keys.v, seen));
-        b.attention(rows_mut(&mut act.mixed, n), &mut act.probabilities, q, k, v, None, shape);
+        b.attention(rows_mut(&mut act.mixed, n), &mut remade.probabilities, q, k, v, None, shape);
         b.copy(rows_mut(&mut act.middle, n), rows(before, n));
         let x = rows(&act.mixed, n);
         linears[OUTPUT].forward(b, rows_mut(&mut act.middle, n), x, true, adapters, &mut z[OUTPUT]);
@@ -194,11 +194,12 @@ impl<B: Backend> Llama<B> {
         if first == OUTPUT {
             return;
         }
-        let (q, k, v) = (rows(&act.q, n), rows(&keys.k, n), rows(&keys.v, n));
+        let (shape, q, k, v) = (self.attention_shape(step), rows(&act.q, n), rows(&keys.k, n), rows(&keys.v, n));
+        b.attention(rows_mut(&mut act.mixed, n), &mut remade.probabilities, q, k, v, None, shape);
         let KeyValues { k: dk, v: dv } = &mut work.d_keys;
         let grads = [rows_mut(&mut work.d_q, n), rows_mut(dk, n), rows_mut(dv, n)];
         let (d_o, scratch) = (rows(&work.d_mixed, n), &mut work.d_probabilities);
-        b.attention_backward(grads, d_o, &act.probabilities, scratch, q, k, v, self.attention_shape(step));
+        b.attention_backward(grads, d_o, &remade.probabilities, scratch, q, k, v, shape);
         b.rope(rows_mut(&mut work.d_q, n), &self.rope, self.rope_shape(self.config.heads, step, true));
         b.rope(rows_mut(dk, n), &self.rope, self.rope_shape(self.config.kv_heads, step, true));
         let before = rows(&work.hidden[l], n);

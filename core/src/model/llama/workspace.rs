@@ -9,19 +9,23 @@ use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
 use crate::model::linear::fit_columns;
 
-/// What the blocks take turns with: inputs of linears that the backward pass makes again, as they follow row by row from
-/// what is kept. They would be a third of all activations.
+/// What the blocks take turns with: activations that the backward pass makes again from what is kept. They would be a third
+/// of all, and more where sequences are long.
 pub(super) struct Remade<B: Backend> {
     /// Normed input of the attention, then of the MLP, n×d.
     pub norm: B::Tensor,
     /// `silu(gate)∘up`, n×mlp.
     pub active: B::Tensor,
+    /// Of the attention, batch·heads × tokens × keys.
+    pub probabilities: B::Tensor,
 }
 
 impl<B: Backend> Remade<B> {
-    pub fn new(backend: &B, config: &LlamaConfig, n: usize) -> Result<Self, BackendError> {
+    /// For `n` rows, and attention probabilities of this shape.
+    pub fn new(backend: &B, config: &LlamaConfig, n: usize, probabilities: [usize; 3]) -> Result<Self, BackendError> {
         let zeros = |cols| backend.zeros([1, n, cols]);
-        Ok(Self { norm: zeros(config.hidden)?, active: zeros(config.mlp)? })
+        let probabilities = backend.zeros(probabilities)?;
+        Ok(Self { norm: zeros(config.hidden)?, active: zeros(config.mlp)?, probabilities })
     }
 }
 
@@ -31,8 +35,6 @@ pub(super) struct BlockActivations<B: Backend> {
     pub stats1: B::Tensor,
     /// Turned queries, n×q.
     pub q: B::Tensor,
-    /// batch·heads × tokens × keys.
-    pub probabilities: B::Tensor,
     /// Attention output before its projection, n×q.
     pub mixed: B::Tensor,
     /// Residual stream between attention and MLP, n×d.
@@ -44,13 +46,12 @@ pub(super) struct BlockActivations<B: Backend> {
 }
 
 impl<B: Backend> BlockActivations<B> {
-    /// For `n` rows, and attention probabilities of this shape.
-    pub fn new(backend: &B, config: &LlamaConfig, n: usize, probabilities: [usize; 3]) -> Result<Self, BackendError> {
+    /// For `n` rows.
+    pub fn new(backend: &B, config: &LlamaConfig, n: usize) -> Result<Self, BackendError> {
         let zeros = |cols| backend.zeros([1, n, cols]);
         Ok(Self {
             stats1: zeros(1)?,
             q: zeros(config.query_width())?,
-            probabilities: backend.zeros(probabilities)?,
             mixed: zeros(config.query_width())?,
             middle: zeros(config.hidden)?,
             stats2: zeros(1)?,
@@ -139,10 +140,8 @@ impl<B: Backend> LlamaWorkspace<B> {
             ids: backend.labels(n)?,
             labels: backend.labels(m)?,
             hidden: (0..=config.layers).map(|_| zeros(n, d)).collect::<Result<_, _>>()?,
-            blocks: (0..config.layers)
-                .map(|_| BlockActivations::new(backend, config, n, square))
-                .collect::<Result<_, _>>()?,
-            remade: Remade::new(backend, config, n)?,
+            blocks: (0..config.layers).map(|_| BlockActivations::new(backend, config, n)).collect::<Result<_, _>>()?,
+            remade: Remade::new(backend, config, n, square)?,
             keys: (0..config.layers).map(|_| KeyValues::new(backend, config, n)).collect::<Result<_, _>>()?,
             answers: zeros(m, d)?,
             norm: zeros(m, d)?,

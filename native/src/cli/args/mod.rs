@@ -264,6 +264,9 @@ pub struct DemoArgs {
     /// Share of the gradient's energy that the protected subspace keeps, 0 < E ≤ 1.
     #[arg(long, value_name = "E", default_value_t = DemoConfig::default().epsilon, value_parser = share)]
     pub epsilon: f64,
+    /// Most directions that the protected subspace keeps a layer; default: no bound.
+    #[arg(long, value_name = "K", value_parser = at_least_one)]
+    pub budget: Option<usize>,
     /// Training steps per task.
     #[arg(long, value_name = "N", default_value_t = DemoConfig::default().steps, value_parser = at_least_one)]
     pub steps: usize,
@@ -314,6 +317,7 @@ impl DemoArgs {
             methods: self.methods.clone(),
             rank: self.rank,
             epsilon: self.epsilon,
+            budget: self.budget,
             steps: self.steps,
             threads: self.threads.unwrap_or(default.threads),
             gradient_at: self.gradient_at,
@@ -375,7 +379,7 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_the_settings() {
-        let line = "eblora --seed 7 --methods eblora,ebo --rank 4 --epsilon 0.9 --steps 3 --threads 2 \
+        let line = "eblora --seed 7 --methods eblora,ebo --rank 4 --epsilon 0.9 --budget 24 --steps 3 --threads 2 \
                     --gradient-at base --split validation --lora-rate 1e-3 --s-rate 2e-3 --relative-step 0.2 --device gpu:1 \
                     --test-images 50 --checkpoint-every 7 --resume";
         let args = Cli::parse_from(line.split_whitespace()).demo;
@@ -386,6 +390,7 @@ mod tests {
             methods: vec![MethodName::Eblora, MethodName::Ebo],
             rank: 4,
             epsilon: 0.9,
+            budget: Some(24),
             steps: 3,
             threads: 2,
             gradient_at: GradientAt::Base,

@@ -12,16 +12,18 @@ use crate::model::bert_folder::BertFolder;
 /// Label texts that are embedded at a time.
 const LABELS_AT_ONCE: usize = 16;
 
-/// Seed of a linear head: every run of the same labels has the same one.
-const HEAD_SEED: u64 = 0;
-
 /// The frozen head that all tasks share.
 #[derive(Clone, Debug)]
 pub enum TextHead {
     /// A text's score for a label is the cosine of their embeddings.
     Labels(TextSet),
-    /// Orthogonal rows, one for each of so many labels ([`Head::orthogonal`]).
-    Linear(usize),
+    /// Orthogonal rows ([`Head::orthogonal`]).
+    Linear {
+        /// Labels that it tells apart.
+        labels: usize,
+        /// The rows.
+        head: Head,
+    },
 }
 
 /// A BERT encoder under a frozen head, and its texts.
@@ -67,7 +69,7 @@ impl Subject for BertSubject {
                 let embeddings = pollster::block_on(encoder.embed(backend, texts, LABELS_AT_ONCE, None))?;
                 Head::Labels { embeddings, temperature }
             }
-            TextHead::Linear(labels) => Head::orthogonal(*labels, self.folder.config.hidden, temperature, HEAD_SEED)?,
+            TextHead::Linear { head, .. } => head.clone(),
         };
         Bert::new(backend, encoder, &head)
     }
@@ -84,7 +86,7 @@ impl Subject for BertSubject {
         ];
         facts.push(match &self.head {
             TextHead::Labels(texts) => Fact::new("texts of the labels", format!("{:08x}", tokens(texts))),
-            TextHead::Linear(labels) => Fact::new("labels of the linear head", labels),
+            TextHead::Linear { labels, .. } => Fact::new("labels of the linear head", labels),
         });
         for task in &self.tasks {
             let value = format!("{:08x}, {:08x}", tokens(&task.train), tokens(&task.test));
