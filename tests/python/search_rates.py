@@ -70,7 +70,7 @@ class Config:
     lora = ("lora-ft", "individual", "multi-task", "replay", "lora-gpm", "o-lora", "sefe", "keeplora", "inflora", "osf")
     grids = {
         **{method: {"lora_rate": [3e-4, 1e-3, 3e-3]} for method in lora},
-        **{method: {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]} for method in ("stella", "ebo", "eblora")},
+        **{method: {"s_rate": [1e-2, 2e-2], "relative_step": [0.2]} for method in ("stella", "ebo", "eblora", "eblora-plus")},
     }
     keys = {"lora_rate": "rate", "s_rate": "s_rate", "relative_step": "step"}
 

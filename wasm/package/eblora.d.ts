@@ -56,7 +56,7 @@ export interface InputFile {
 /** A method, by its name on the command line. */
 export type Method =
   | "lora-ft" | "individual" | "multi-task" | "replay" | "lora-gpm" | "o-lora" | "sefe"
-  | "keeplora" | "inflora" | "stella" | "osf" | "ebo" | "eblora";
+  | "keeplora" | "inflora" | "stella" | "osf" | "ebo" | "eblora" | "eblora-plus";
 
 /** What is not set is as in the native demo: rank 8, 150 steps of 32 images, seed 0, ε 0.99, the method's own rates. */
 export interface LearnerOptions {

@@ -1,9 +1,14 @@
-//! EBLoRA (arXiv 2602.00722), and EBO, which is the same without the gradient memory.
+//! EBLoRA (arXiv 2602.00722); EBO, which is the same without the gradient memory; and EBLoRA-plus, which looks at each task
+//! a second time.
 //!
 //! Rule: `ΔW = s·U·Vᵀ` with `UᵀU = VᵀV = I` and `MᵀV = 0`; U₀, V₀ from the gradient projected off M; U and V move by
 //! projected Riemannian AdamW with the whitening retraction, s by plain AdamW (design section 2). Shapes: U out×r,
 //! V in×r, M in×k. Kept between tasks: the merged weights and M. Memory: min(k, in − k)·in numbers a layer. A step changes
 //! AdamW's moments of U, V and s, and its counts.
+//!
+//! EBLoRA-plus (ours): once a task is trained and merged, M also takes the directions of the task's gradient there, by the
+//! same update with a threshold of its own. The gradient at the start tells where the loss falls, that at the end where what
+//! was learnt is still sensitive: what forgets is motion along these too. One more pass over the gradient's sample a task.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -39,6 +44,8 @@ pub struct EbloraConfig {
     pub rank: usize,
     /// Energy threshold ε of GPM; `None` keeps no memory: EBO.
     pub epsilon: Option<f64>,
+    /// Energy threshold of a second update of M, by the gradient at the trained weights; `None`: there is none.
+    pub trained_epsilon: Option<f64>,
     /// Most directions kept a layer.
     pub budget: Option<usize>,
     /// Step of U and V at the peak of the schedule, in `convention`.
@@ -64,6 +71,7 @@ impl Default for EbloraConfig {
         Self {
             rank: 8,
             epsilon: Some(0.99),
+            trained_epsilon: None,
             budget: None,
             step: 0.4,
             convention: StepConvention::Relative,
@@ -88,6 +96,17 @@ impl EbloraConfig {
     pub fn ebo() -> Self {
         Self { epsilon: None, magnitude_rate: 4e-3, ..Self::default() }
     }
+
+    /// EBLoRA-plus by default: a second look at each task, and more directions to learn it in, as fewer are free.
+    ///
+    /// ```
+    /// use eblora_core::method::EbloraConfig;
+    /// let (eblora, plus) = (EbloraConfig::default(), EbloraConfig::plus());
+    /// assert!(eblora.trained_epsilon.is_none() && plus.trained_epsilon == Some(0.97));
+    /// ```
+    pub fn plus() -> Self {
+        Self { rank: 32, trained_epsilon: Some(0.97), step: 0.2, magnitude_rate: 6e-3, ..Self::default() }
+    }
 }
 
 /// Optimiser state of one stack.
@@ -105,6 +124,8 @@ pub struct Eblora<B: Backend> {
     layers: Vec<String>,
     memories: Memories<B::Scalar>,
     gradients: Vec<Gradient<B::Scalar>>,
+    /// At the trained weights.
+    trained: Vec<Gradient<B::Scalar>>,
     states: Vec<StackState<B>>,
     warnings: Vec<String>,
 }
@@ -117,6 +138,7 @@ impl<B: Backend> Eblora<B> {
             layers: Vec::new(),
             memories: Memories::new(config.budget),
             gradients: Vec::new(),
+            trained: Vec::new(),
             states: Vec::new(),
             warnings: Vec::new(),
         }
@@ -167,12 +189,17 @@ impl<B: Backend> Eblora<B> {
 
 impl<B: Backend> Method<B> for Eblora<B> {
     fn name(&self) -> &'static str {
-        if self.config.epsilon.is_some() { "eblora" } else { "ebo" }
+        match (self.config.epsilon, self.config.trained_epsilon) {
+            (None, _) => "ebo",
+            (Some(_), None) => "eblora",
+            (Some(_), Some(_)) => "eblora-plus",
+        }
     }
 
     fn needs(&self) -> Needs {
         let gradients = self.config.epsilon.is_some() || self.config.init == Init::Gradient;
-        Needs { gradients, ..Needs::default() }
+        let trained = self.config.epsilon.is_some() && self.config.trained_epsilon.is_some();
+        Needs { gradients, trained, ..Needs::default() }
     }
 
     fn begin_task(&mut self, backend: &B, start: TaskStart<'_, B>) -> Result<Adapters<B>, MethodError> {
@@ -214,10 +241,23 @@ impl<B: Backend> Method<B> for Eblora<B> {
         Ok(())
     }
 
+    fn trained(&mut self, gradients: Vec<Gradient<B::Scalar>>) {
+        self.trained = gradients;
+    }
+
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
+        let trained = core::mem::take(&mut self.trained);
+        if self.needs().trained && trained.len() != self.layers.len() {
+            return Err(MethodError::Order(
+                "EBLoRA-plus needs the gradient of each adapted layer at the trained weights",
+            ));
+        }
         self.states.clear();
         if let Some(epsilon) = self.config.epsilon {
             self.memories.update(&self.gradients, epsilon, &self.layers)?;
+            if let Some(epsilon) = self.config.trained_epsilon {
+                self.memories.update(&trained, epsilon, &self.layers)?;
+            }
         }
         self.gradients.clear();
         Ok(After::Merge)
@@ -227,6 +267,7 @@ impl<B: Backend> Method<B> for Eblora<B> {
         let EbloraConfig {
             rank,
             epsilon,
+            trained_epsilon,
             budget,
             step,
             convention,
@@ -238,7 +279,7 @@ impl<B: Backend> Method<B> for Eblora<B> {
             adamw,
         } = self.config;
         let or_none = |number: Option<String>| number.unwrap_or_else(|| "none".to_string());
-        Vec::from([
+        let mut settings = Vec::from([
             ("rank", rank.to_string()),
             ("epsilon", or_none(epsilon.map(|e| e.to_string()))),
             ("budget", or_none(budget.map(|b| b.to_string()))),
@@ -249,7 +290,9 @@ impl<B: Backend> Method<B> for Eblora<B> {
             ("init", format!("{init:?}")),
             ("geometry", format!("{geometry:?}")),
             ("AdamW", format!("{adamw:?}")),
-        ])
+        ]);
+        settings.extend(trained_epsilon.map(|e| ("epsilon at the trained weights", e.to_string())));
+        settings
     }
 
     fn remembered(&self) -> Values<B::Scalar> {

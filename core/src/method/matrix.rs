@@ -111,7 +111,8 @@ impl<T: Real> MatrixTrainer<T> {
     /// Ends the task: its gradient directions join the protected subspace, its update the weight.
     ///
     /// # Errors
-    /// [`MethodError::Order`] when no task has begun, [`MethodError::Memory`] when the subspace can't be updated.
+    /// [`MethodError::Order`] when no task has begun, or the method needs [`end_task_at`](Self::end_task_at);
+    /// [`MethodError::Memory`] when the subspace can't be updated.
     pub fn end_task(&mut self) -> Result<(), MethodError> {
         if self.training.is_none() {
             return Err(MethodError::Order("a task ends that has not begun"));
@@ -121,6 +122,28 @@ impl<T: Real> MatrixTrainer<T> {
         self.training = None;
         self.task += 1;
         Ok(())
+    }
+
+    /// As [`end_task`](Self::end_task), for [`EbloraConfig::plus`], which asks for one thing more: the mean gradient of the
+    /// task's loss at [`weight`](Self::weight) as it is now (out×in).
+    ///
+    /// # Errors
+    /// As [`end_task`](Self::end_task), and [`MethodError::Adapter`] when the gradient has another shape than the weight.
+    ///
+    /// ```
+    /// use eblora_core::faer::mat;
+    /// use eblora_core::method::{EbloraConfig, MatrixTrainer};
+    /// let config = EbloraConfig { rank: 1, ..EbloraConfig::plus() };
+    /// let mut trainer = MatrixTrainer::new(mat![[0.0, 0.0, 0.0], [0.0, 0.0, 0.0_f64]], config, 0);
+    /// trainer.begin_task(mat![[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]].as_ref())?;
+    /// trainer.end_task_at(mat![[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]].as_ref())?;
+    /// assert_eq!(trainer.subspace().map(|m| m.k()), Some(2)); // both directions are protected
+    /// # Ok::<(), eblora_core::method::MethodError>(())
+    /// ```
+    pub fn end_task_at(&mut self, gradient: MatRef<'_, T>) -> Result<(), MethodError> {
+        self.check_shape(gradient)?;
+        self.method.trained(Vec::from([Gradient::Exact(gradient.to_owned())]));
+        self.end_task()
     }
 
     /// `W + s·U·Vᵀ` (out×in): the weight with the updates of all tasks, the present one's included.

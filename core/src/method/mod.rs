@@ -89,6 +89,8 @@ pub struct Needs {
     pub inputs: bool,
     /// [`TaskStart::weights`]: each adapted weight is read back.
     pub weights: bool,
+    /// [`Method::trained`]: a pass at the task's end. Only of methods that merge ([`After::Merge`]).
+    pub trained: bool,
 }
 
 /// What becomes of a task's adapters after it.
@@ -186,6 +188,11 @@ pub trait Method<B: Backend> {
         grads: &mut AdapterGrads<B>,
         factor: f64,
     ) -> Result<(), MethodError>;
+    /// Is given, right before [`Method::end_task`], the mean gradients of the task's loss at the weights with the task's
+    /// update merged: a matrix per site, if [`Needs::trained`] says so.
+    fn trained(&mut self, gradients: Vec<Gradient<B::Scalar>>) {
+        let _ = gradients;
+    }
     /// Learns what is to be remembered of the task, which ended with these factors.
     ///
     /// # Errors

@@ -265,7 +265,8 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                 continue;
             }
             sitting.observer.progress(Progress::Gradient { task: index });
-            match self.mean(mean, index, task, sitting).await? {
+            let origin = self.config.gradient_origin;
+            match self.mean(mean, origin, index, task, sitting).await? {
                 Some(means) => *matrices = means,
                 None => return sitting.stopped(method).map(|_| Learning::Stopped),
             }
@@ -361,19 +362,41 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             let (step, loss) = (config.steps, loss.f64());
             sitting.observer.progress(Progress::Step { task: index, step, steps: config.steps, loss });
         }
-        let record = &mut sitting.state.record;
-        record.losses.push(losses[..config.steps].iter().map(|l| l.f64()).collect());
+        let steps = config.steps;
+        let losses: Vec<f64> = losses[..steps].iter().map(|l| l.f64()).collect();
         let learnt = HostAdapters::read(b, &adapters).await?;
-        let after = method.end_task(b, &learnt.factors).map_err(failed(config.steps))?;
+        if needs.trained {
+            self.model.merge(b, &adapters).map_err(unfit)?;
+            sitting.observer.progress(Progress::Gradient { task: index });
+            match self.mean(Mean::Gradient, GradientOrigin::Merged, index, task, sitting).await? {
+                Some(means) => method.trained(means),
+                None => {
+                    // All steps are done, and what follows them isn't: that is where it goes on.
+                    let parts = parts::read(b, method.parts()).await?;
+                    sitting.state.current = Some(TaskState { step: steps, losses, adapters: learnt, parts });
+                    return sitting.stopped(method).map(|_| Learning::Stopped);
+                }
+            }
+        }
+        sitting.state.record.losses.push(losses);
+        let after = method.end_task(b, &learnt.factors).map_err(failed(steps))?;
         for m in method.memory() {
-            record.memory.push(MemoryPoint { task: index, site: m.site, k: m.k, dim: m.dim, stored: m.stored });
+            sitting.state.record.memory.push(MemoryPoint {
+                task: index,
+                site: m.site,
+                k: m.k,
+                dim: m.dim,
+                stored: m.stored,
+            });
         }
         sitting.warn(method.warnings());
         sitting.state.learnt.push(LearntTask { adapters: learnt, after });
         Ok(Learning::Done(match after {
             After::Keep => Some(adapters),
             After::Merge => {
-                self.model.merge(b, &adapters).map_err(unfit)?;
+                if !needs.trained {
+                    self.model.merge(b, &adapters).map_err(unfit)?;
+                }
                 None
             }
         }))
@@ -383,12 +406,14 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
     async fn mean(
         &mut self,
         mean: Mean,
+        origin: GradientOrigin,
         index: usize,
         task: &Task<'_, M::Samples>,
         sitting: &mut Sitting<'_, B::Scalar>,
     ) -> Result<Option<Vec<Gradient<B::Scalar>>>, TrainError> {
         let (b, config) = (self.backend, &self.config);
-        let model = self.base.as_ref().unwrap_or(&self.model);
+        let base = self.base.as_ref().filter(|_| origin == GradientOrigin::Base);
+        let model = base.unwrap_or(&self.model);
         let unfit = |source| TrainError::Model { task: task.name.to_string(), source };
         let sample = evenly_spaced(config.seed, index, task.train.len(), config.gradient_share);
         let rows = model.rows(config.batch);

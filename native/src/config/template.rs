@@ -107,6 +107,8 @@ name = "lora-ft"             # plain LoRA, the baseline that forgets
 #   "inflora"     no alpha; lamb = 0.98, lame = 1.0 (share of the inputs' energy that is kept of the first and last task)
 #   "stella"      step, convention, s_rate, tangent, retraction: as of eblora; no rate
 #   "osf"         rate = 0.001, frozen_share = 0.5; nothing else
+# And "eblora-plus", which has the settings of eblora (rank 32, step = 0.2, s_rate = 0.006) and trained_epsilon = 0.97: it
+# protects the gradient directions of the trained model too, for one more pass over a share of each task's samples.
 
 [[method]]
 name = "eblora"              # energy-balanced, earlier tasks protected; "ebo" is the same without protection

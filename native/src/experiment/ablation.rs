@@ -55,7 +55,8 @@ fn variants<S: Subject + Sync>(ground: &Ground<'_, S>) -> Result<Vec<MethodConfi
 where
     S::Samples: Sync,
 {
-    let base = ground.method(MethodName::Eblora);
+    let own = ground.method(MethodName::Eblora);
+    let base = MethodConfig { rank: Some(own.rank()), ..own }; // another name would bring a rank of its own
     let core = eblora_core::method::EbloraConfig::default();
     let plain = |name: MethodName| MethodConfig { label: Some(name.as_str().to_owned()), ..ground.method(name) };
     let mut all: Vec<_> = [MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora].map(plain).into();
@@ -80,6 +81,7 @@ where
     add("qr-retraction", &|m| m.retraction = Some(WayBack::Qr));
     add("raw-step", &|m| (m.convention, m.step) = (Some(Convention::Raw), Some(rate)));
     add("authors-step", &|m| (m.convention, m.step) = (Some(Convention::Authors), Some(authors)));
+    add("trained-gradient-too", &|m| m.name = MethodName::EbloraPlus);
     add("no-drift-projection", &|m| m.drift_period = Some(0));
     Ok(all)
 }

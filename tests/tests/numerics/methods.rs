@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::fixtures::{Bound, Check, Fixture, row_major};
 use eblora::device::{self, Device};
 use eblora_core::Real;
-use eblora_core::adapter::Adapters;
+use eblora_core::adapter::{Adapters, DepthSchedule};
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::method::{
-    InfLora, InfLoraConfig, KeepLora, KeepLoraConfig, LoraConfig, LoraFt, LoraGpm, LoraGpmConfig, Method, OLora,
-    OLoraConfig, Osf, OsfConfig, Sefe, SefeConfig, Stella, StellaConfig, TaskStart,
+    Eblora, EbloraConfig, InfLora, InfLoraConfig, KeepLora, KeepLoraConfig, LoraConfig, LoraFt, LoraGpm, LoraGpmConfig,
+    Method, OLora, OLoraConfig, Osf, OsfConfig, Sefe, SefeConfig, Stella, StellaConfig, TaskStart,
 };
 use eblora_core::model::Site;
 use eblora_core::optim::Part;
@@ -66,11 +66,25 @@ fn make<B: Backend + 'static>(name: &str) -> (Box<dyn Method<B>>, bool) {
             (Box::new(Stella::new(config)), true)
         }
         "osf" => (Box::new(Osf::new(OsfConfig { share: 0.5, rate, ..OsfConfig::default() })), false),
+        "eblora" | "eblora-plus" => {
+            let config = EbloraConfig {
+                rank,
+                epsilon: Some(0.9),
+                trained_epsilon: (name == "eblora-plus").then_some(0.97),
+                step: 0.1,
+                magnitude_rate: 0.03,
+                weight_decay,
+                depth: DepthSchedule::new(0.3, 0.3).expect("a schedule"),
+                ..EbloraConfig::default()
+            };
+            (Box::new(Eblora::new(config)), true)
+        }
         _ => panic!("no method {name}"),
     }
 }
 
-const NAMES: [&str; 8] = ["lora", "lora-gpm", "keeplora", "inflora", "o-lora", "sefe", "stella", "osf"];
+const NAMES: [&str; 10] =
+    ["lora", "lora-gpm", "keeplora", "inflora", "o-lora", "sefe", "stella", "osf", "eblora", "eblora-plus"];
 
 /// Two weights, and the method's adapters beside them.
 struct Run<B: Backend> {
@@ -124,6 +138,9 @@ impl<B: Backend + Clone + 'static> Run<B> {
             };
             b.write(&mut adapters.stacks[0].v, &own(format!("{}.starts", self.name), INP)).expect("V");
             let u = own("u".to_owned(), OUT);
+            if self.name.starts_with("eblora") {
+                b.write(&mut adapters.stacks[0].u, &u).expect("U");
+            }
             for (part, at) in self.method.parts() {
                 if let ("stack0.factors.u", Part::Tensor(tensor)) = (part.as_str(), at) {
                     b.write(tensor, &u).expect("U");
@@ -142,16 +159,21 @@ impl<B: Backend + Clone + 'static> Run<B> {
         let mut deltas = deltas(&b, &adapters);
         for step in 1..=STEPS {
             let factors = pollster::block_on(adapters.read(&b)).expect("factors");
-            let (mut du, mut dv) = (Vec::new(), Vec::new());
+            let (mut du, mut dv, mut ds) = (Vec::new(), Vec::new(), Vec::new());
             for (g, f) in self.gradients(task, Some(&deltas)).iter().zip(&factors) {
                 let scale = faer::Scale(f.s);
                 du.extend(row_major((g * &f.v * scale).as_ref()));
                 dv.extend(row_major((g.transpose() * &f.u * scale).as_ref()));
+                let (u, gv) = (row_major(f.u.as_ref()), row_major((g * &f.v).as_ref()));
+                ds.push(B::Scalar::of(u.iter().zip(&gv).map(|(u, gv)| u.f64() * gv.f64()).sum()));
             }
             let stack = &mut grads.stacks[0];
             b.write(&mut stack.u, &du).expect("it fits");
             if !adapters.stacks[0].v_frozen {
                 b.write(&mut stack.v, &dv).expect("it fits");
+            }
+            if let Some(s) = &mut stack.s {
+                b.write(s, &ds).expect("it fits");
             }
             self.method.step(&b, &mut adapters, &mut grads, 1.0).expect("a step");
             deltas = self::deltas(&b, &adapters);
@@ -163,6 +185,10 @@ impl<B: Backend + Clone + 'static> Run<B> {
         if let Some(violation) = self.method.violation(&factors) {
             let worst = violation.orthonormality.max(violation.overlap);
             assert!(worst <= 50.0 * B::Scalar::EPS.f64(), "{}: off its manifold by {worst:e}", self.name);
+        }
+        if self.method.needs().trained {
+            let gradients = self.gradients(task, Some(&deltas));
+            self.method.trained(gradients.into_iter().map(Gradient::Exact).collect());
         }
         self.method.end_task(&b, &factors).expect("an end");
         self.weights.iter_mut().zip(&deltas).for_each(|(w, d)| *w += d);
@@ -232,7 +258,7 @@ fn the_references_differ() {
 #[test]
 fn what_a_method_needs_and_does_not_get_is_an_error() {
     let sites = Run::new(Cpu::<f32>::new(), "lora").sites;
-    for name in ["lora-gpm", "keeplora", "inflora", "osf"] {
+    for name in ["lora-gpm", "keeplora", "inflora", "osf", "eblora", "eblora-plus"] {
         let (mut method, _) = make::<Cpu<f32>>(name);
         let begun = method.begin_task(&Cpu::new(), TaskStart::new([0, 2], &sites, 1));
         assert!(begun.err().expect("nothing was given").to_string().contains("needs"), "{name}");
@@ -242,7 +268,7 @@ fn what_a_method_needs_and_does_not_get_is_an_error() {
 /// Each start of a method's own is where its rule wants it, in the first task and in the second.
 #[test]
 fn own_starts_are_off_the_memory() {
-    for name in ["lora-gpm", "stella"] {
+    for name in ["lora-gpm", "stella", "eblora-plus"] {
         let mut run = Run::new(Cpu::<f64>::new(), name);
         run.given_start = false;
         for task in 0..TASKS {

@@ -65,6 +65,8 @@ pub fn setups() -> Vec<Setup> {
         setup("eblora, complements", || Box::new(Eblora::new(EbloraConfig { epsilon: Some(1.0), ..eblora() })), &train),
         setup("eblora, budget", || Box::new(Eblora::new(EbloraConfig { budget: Some(3), ..eblora() })), &train),
         setup("eblora, sketch", || Box::new(Eblora::new(eblora())), &sketch),
+        setup("eblora-plus", || Box::new(Eblora::new(plus())), &train),
+        setup("eblora-plus, base", || Box::new(Eblora::new(plus())), &base),
         setup("eblora, base", || Box::new(Eblora::new(eblora())), &base),
         setup("lora-gpm", || Box::new(LoraGpm::new(lora_gpm())), &train),
         setup("lora-gpm, budget", || Box::new(LoraGpm::new(LoraGpmConfig { budget: Some(3), ..lora_gpm() })), &sketch),
@@ -101,6 +103,10 @@ fn lora(continuation: Continuation) -> LoraConfig {
 
 fn eblora() -> EbloraConfig {
     EbloraConfig { rank: 2, epsilon: Some(0.7), weight_decay: 0.1, ..EbloraConfig::default() }
+}
+
+fn plus() -> EbloraConfig {
+    EbloraConfig { trained_epsilon: Some(0.6), ..eblora() }
 }
 
 fn images(seed: u64, count: usize) -> ImageSet {

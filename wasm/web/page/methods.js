@@ -4,6 +4,7 @@ const ALL = {
   "lora-ft": ["LoRA-FT", "plain low-rank adapters, nothing protected"],
   ebo: ["EBO", "energy-balanced adapters, nothing protected"],
   eblora: ["EBLoRA", "energy-balanced, earlier tasks’ directions protected"],
+  "eblora-plus": ["EBLoRA-plus", "EBLoRA that protects the trained model’s directions too"],
   "o-lora": ["O-LoRA", "low-rank adapters, pushed to be orthogonal to earlier ones"],
   "lora-gpm": ["LoRA + GPM", "low-rank adapters off earlier tasks’ gradient directions"],
   inflora: ["InfLoRA", "one factor fixed off earlier tasks’ inputs, the other trained"],

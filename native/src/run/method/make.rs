@@ -31,6 +31,7 @@ impl MethodConfig {
             MethodName::Stella => StellaConfig::default().rank,
             MethodName::Osf => 0,
             MethodName::Ebo | MethodName::Eblora => EbloraConfig::default().rank,
+            MethodName::EbloraPlus => EbloraConfig::plus().rank,
         })
     }
 
@@ -54,7 +55,7 @@ impl MethodConfig {
             MethodName::Inflora => Box::new(InfLora::new(self.inflora())),
             MethodName::Stella => Box::new(Stella::new(self.stella())),
             MethodName::Osf => Box::new(Osf::new(self.osf())),
-            MethodName::Ebo | MethodName::Eblora => Box::new(Eblora::new(self.balanced())),
+            MethodName::Ebo | MethodName::Eblora | MethodName::EbloraPlus => Box::new(Eblora::new(self.balanced())),
         }
     }
 
@@ -178,12 +179,14 @@ impl MethodConfig {
     pub(super) fn balanced(&self) -> EbloraConfig {
         let default = match self.name {
             MethodName::Ebo => EbloraConfig::ebo(),
+            MethodName::EbloraPlus => EbloraConfig::plus(),
             _ => EbloraConfig::default(),
         };
         let [first, last] = self.magnitudes();
         EbloraConfig {
             rank: self.rank(),
             epsilon: default.epsilon.map(|epsilon| self.epsilon.unwrap_or(epsilon)),
+            trained_epsilon: default.trained_epsilon.map(|epsilon| self.trained_epsilon.unwrap_or(epsilon)),
             budget: self.budget.or(default.budget),
             step: self.step.unwrap_or(default.step),
             convention: self.convention.map_or(default.convention, Into::into),
@@ -226,7 +229,7 @@ impl MethodConfig {
                 let config = self.stella();
                 vec![("relative step", config.step), ("s", config.rate)]
             }
-            MethodName::Ebo | MethodName::Eblora => {
+            MethodName::Ebo | MethodName::Eblora | MethodName::EbloraPlus => {
                 let config = self.balanced();
                 vec![("relative step", config.step), ("s", config.magnitude_rate)]
             }

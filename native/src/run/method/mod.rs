@@ -69,6 +69,9 @@ pub struct MethodConfig {
     /// Share ε of the gradient's energy that the protected subspace keeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
+    /// Share of its energy that the subspace keeps of the gradient at the trained weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_epsilon: Option<f64>,
     /// Most protected directions a layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<usize>,
@@ -127,6 +130,7 @@ impl MethodConfig {
             retraction: None,
             drift_period: None,
             epsilon: None,
+            trained_epsilon: None,
             budget: None,
             weight_epsilon: None,
             lamb: None,
@@ -185,6 +189,7 @@ impl MethodConfig {
         }
         for (key, value) in [
             ("epsilon", self.epsilon),
+            ("trained_epsilon", self.trained_epsilon),
             ("weight_epsilon", self.weight_epsilon),
             ("lamb", self.lamb),
             ("lame", self.lame),

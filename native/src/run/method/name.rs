@@ -35,6 +35,8 @@ pub enum MethodName {
     Ebo,
     /// EBO with V orthogonal to the gradient subspace of earlier tasks.
     Eblora,
+    /// EBLoRA that protects the gradient directions at the trained weights too.
+    EbloraPlus,
 }
 
 /// The settings of LoRA and its relatives; what follows is each one's own.
@@ -44,7 +46,7 @@ macro_rules! lora {
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::LoraFt,
         Self::Individual,
         Self::MultiTask,
@@ -58,6 +60,7 @@ impl MethodName {
         Self::Osf,
         Self::Ebo,
         Self::Eblora,
+        Self::EbloraPlus,
     ];
 
     /// The name on the command line, in configs and in `result.json`.
@@ -76,17 +79,18 @@ impl MethodName {
             Self::Osf => "osf",
             Self::Ebo => "ebo",
             Self::Eblora => "eblora",
+            Self::EbloraPlus => "eblora-plus",
         }
     }
 
     /// Whether its factors stay orthonormal.
     pub fn is_balanced(self) -> bool {
-        matches!(self, Self::Ebo | Self::Eblora | Self::Stella)
+        matches!(self, Self::Ebo | Self::Eblora | Self::EbloraPlus | Self::Stella)
     }
 
     /// Whether it protects a subspace M.
     pub fn has_memory(self) -> bool {
-        matches!(self, Self::LoraGpm | Self::Keeplora | Self::Inflora | Self::Eblora)
+        matches!(self, Self::LoraGpm | Self::Keeplora | Self::Inflora | Self::Eblora | Self::EbloraPlus)
     }
 
     /// The settings of [`MethodConfig`](super::MethodConfig) that it has beside `name` and `label`.
@@ -103,7 +107,8 @@ impl MethodName {
             Self::Stella => &["rank", "alpha", "step", "convention", "s_rate", "weight_decay", "tangent", "retraction"],
             Self::Osf => &["rate", "frozen_share"],
             Self::Ebo => &BALANCED[..11],
-            Self::Eblora => &BALANCED,
+            Self::Eblora => &BALANCED[..13],
+            Self::EbloraPlus => &BALANCED,
         }
     }
 
@@ -113,8 +118,8 @@ impl MethodName {
     }
 }
 
-/// The settings of balanced methods; the last two are of those with a memory.
-const BALANCED: [&str; 13] = [
+/// The settings of balanced methods; the last three are of those with a memory, the very last of EBLoRA-plus.
+const BALANCED: [&str; 14] = [
     "rank",
     "step",
     "convention",
@@ -128,6 +133,7 @@ const BALANCED: [&str; 13] = [
     "drift_period",
     "epsilon",
     "budget",
+    "trained_epsilon",
 ];
 
 impl AsRef<str> for MethodName {

@@ -36,6 +36,7 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(MethodConfig::new(MethodName::Osf).osf(), OsfConfig::default());
     assert_eq!(MethodConfig::new(MethodName::Ebo).balanced(), EbloraConfig::ebo());
     assert_eq!(MethodConfig::new(MethodName::Eblora).balanced(), EbloraConfig::default());
+    assert_eq!(MethodConfig::new(MethodName::EbloraPlus).balanced(), EbloraConfig::plus());
 }
 
 #[test]
@@ -90,6 +91,9 @@ fn every_setting_reaches_the_method_that_has_it() {
         ..EbloraConfig::default()
     };
     assert_eq!(eblora.balanced(), want);
+    let plus = MethodConfig { name: MethodName::EbloraPlus, trained_epsilon: Some(0.7), ..eblora.clone() };
+    assert_eq!(plus.check(), Ok(()));
+    assert_eq!(plus.balanced(), EbloraConfig { trained_epsilon: Some(0.7), ..want });
     // The lists of keys name every field.
     let fields = serde_json::to_value(&eblora).unwrap();
     let known = |key: &String| key == "name" || MethodName::Eblora.keys().contains(&key.as_str());
