@@ -89,7 +89,9 @@ async fn matmul<B: Backend<Scalar = f32>>(b: &B, side: usize) -> Result<Figure> 
             b.matmul(ViewMut::all(&mut product), View::all(&x), View::all(&y), Epilogue::default());
         }
         b.read(&corner).await?;
-        Ok(std::mem::replace(&mut queued, (2 * queued).min(16)))
+        let done = queued;
+        queued = (2 * queued).min(16);
+        Ok(done)
     })
     .await?;
     let value = 2.0 * (n as f64).powi(3) / milliseconds / 1e6;
