@@ -233,3 +233,22 @@ fn inspection_tells_balanced_from_unbalanced() {
     fs::write(folder.path().join("run/02-bank/adapter_config.json"), "{").unwrap();
     assert!(refused(folder.path(), &["inspect", "run"]).contains("02-bank/adapter_config.json: at"));
 }
+
+/// What was learnt on the bundled base, which is no folder, becomes a whole model all the same.
+#[test]
+fn the_bundled_base_is_exported_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "model.base = \"bundled\"\nout = \"run\"\ntrain = { steps = 3, batch = 4, test_samples = 5 }\n\
+                  method = [{ name = \"eblora\", rank = 2 }]\n[[task]]\nname = \"fashion\"\n\
+                  train = \"bundled:fashion/train\"\ntest = \"bundled:fashion/test\"\n";
+    fs::write(folder.path().join("run.toml"), config).unwrap();
+    done(folder.path(), &["train", "run.toml", "--quiet"]);
+    done(folder.path(), &["export", "run/eblora/adapters", "--format", "merged", "--out", "whole"]);
+    let assets = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/base");
+    done(folder.path(), &["export", "run/eblora/adapters", "--format", "merged", "--base", assets, "--out", "same"]);
+    for name in ["config.json", "preprocessor_config.json", "model.safetensors"] {
+        let [whole, same] = ["whole", "same"].map(|out| fs::read(folder.path().join(out).join(name)).unwrap());
+        assert!(whole == same, "{name}");
+    }
+    done(folder.path(), &["export", "run/eblora/adapters", "--format", "peft", "--base", "bundled", "--out", "peft"]);
+}

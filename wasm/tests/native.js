@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
@@ -12,9 +12,9 @@ const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target");
 
 /** Runs `eblora` with these arguments. */
 export function eblora(...args) {
-  const found = [process.env.EBLORA, ...["release", "debug"].map((profile) => path.join(TARGET, profile, "eblora"))]
-    .filter(Boolean)
-    .find(existsSync);
+  const built = ["release", "debug"].map((profile) => path.join(TARGET, profile, "eblora")).filter(existsSync);
+  const [newest] = built.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  const found = process.env.EBLORA ?? newest;
   assert.ok(found, "the native eblora is not built: run `cargo build --release`");
   return execFileSync(found, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }

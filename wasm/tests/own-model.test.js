@@ -1,7 +1,7 @@
 // A reader's own model folder and image folder, chosen and dropped as real folders.
 
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
@@ -9,6 +9,16 @@ import { answers, choose, draw, noticesOf, ready, resultsOf, settings, start, tr
 import { eblora, inFolder } from "./native.js";
 import { png } from "./png.js";
 
+const CONFIG = `
+model.base = "bundled"
+train = { steps = 100, test_samples = 50 }
+method = [{ name = "lora-ft" }]
+[[task]]
+name = "fashion"
+train = "bundled:fashion/train"
+validation = "bundled:fashion/validation"
+test = "bundled:fashion/test"
+`;
 const SEVEN = [[[0.25, 0.2], [0.7, 0.2], [0.45, 0.85]]];
 
 let browser;
@@ -34,9 +44,9 @@ const baseIs = (pattern) => page.waitForFunction((pattern) => new RegExp(pattern
 test("a model that the program wrote is the base, and knows what it had learnt", { timeout: 600_000 }, () =>
   inFolder(async (folder) => {
     const [run, model] = ["run", "my-model"].map((name) => path.join(folder, name));
-    eblora("demo", "--quiet", "--methods", "lora-ft", "--steps", "10", "--test-images", "50", "--out", run);
-    const set = readdirSync(run, { recursive: true }).find((name) => path.basename(name) === "adapters.json");
-    eblora("export", "--format", "merged", "--task", "fashion", "--out", model, path.join(run, path.dirname(set)));
+    writeFileSync(path.join(folder, "run.toml"), CONFIG);
+    eblora("train", "--quiet", path.join(folder, "run.toml"), `out=${JSON.stringify(run)}`);
+    eblora("export", "--format", "merged", "--out", model, path.join(run, "lora-ft/adapters"));
     // Chosen by the input …
     await choose(page, "base-folder", model);
     await baseIs("my-model");

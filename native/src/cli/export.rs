@@ -6,6 +6,8 @@ use super::args::{ExportArgs, ExportFormat};
 use super::merge::{check_not_empty, summary};
 use super::print;
 use crate::Error;
+use crate::data::bundled;
+use crate::formats::atomic;
 use crate::hub;
 use crate::peft::merged::{self, Base};
 use crate::peft::{AdapterSet, PeftAdapter, PeftError, sum, write_unpacked};
@@ -29,7 +31,8 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         ExportFormat::Peft => {
             let adapter = match &args.base {
                 Some(base) => {
-                    let renamed = Base::open(base)?.rename(&adapter)?;
+                    let (folder, _kept) = unpacked(base)?;
+                    let renamed = Base::open(&folder)?.rename(&adapter)?;
                     PeftAdapter { base_model: Some(base.display().to_string()), ..renamed }
                 }
                 None => adapter,
@@ -40,14 +43,31 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         }
         ExportFormat::Merged => {
             let base = base_folder(args, &adapter)?;
-            match base.is_file() {
-                true => write_unpacked(&base, &adapter, &args.out)?,
-                false => Base::open(&base)?.write_merged(&adapter, &args.out)?,
+            let (folder, _kept) = unpacked(&base)?;
+            match folder.is_file() {
+                true => write_unpacked(&folder, &adapter, &args.out)?,
+                false => Base::open(&folder)?.write_merged(&adapter, &args.out)?,
             }
             print(&format!("{}: {} with {} merged in\n", args.out.display(), base.display(), summary(&adapter)));
         }
     }
     Ok(())
+}
+
+/// Where the base's files are: those of the bundled one in a temporary folder, which is there as long as the second is kept.
+fn unpacked(base: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
+    if base != Path::new(bundled::BASE) || base.exists() {
+        return Ok((base.to_owned(), None));
+    }
+    let parent = std::env::temp_dir();
+    let folder = tempfile::tempdir_in(&parent)
+        .map_err(|source| atomic::WriteError::CreateFolder { folder: parent.clone(), source })?;
+    for name in bundled::BASE_FILES {
+        let (from, to) = (bundled::assets().at("base").join(name), folder.path().join(name));
+        let bytes = from.read().map_err(|source| PeftError::Read { file: from.path().to_owned(), source })?;
+        atomic::write(&to, &bytes)?;
+    }
+    Ok((folder.path().to_owned(), Some(folder)))
 }
 
 /// The folder that was given, or the one that the adapters name.
@@ -58,6 +78,7 @@ fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, Erro
         (None, Some(name)) if Path::new(name).join("config.json").exists() || Path::new(name).is_file() => {
             Ok(PathBuf::from(name))
         }
+        (None, Some(bundled::BASE)) => Ok(PathBuf::from(bundled::BASE)),
         (None, Some(name)) => match hub::named(name) {
             on_hub if on_hub.starts_with(hub::PREFIX) => Ok(hub::locate(&on_hub)?),
             _ => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }.into()),
