@@ -6,6 +6,7 @@ pub(crate) mod example;
 pub mod finding;
 pub mod finding_page;
 pub mod html;
+pub mod paired;
 pub mod result;
 pub mod summary;
 pub mod svg;

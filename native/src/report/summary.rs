@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use thiserror::Error;
 
+use super::paired::paired;
 use super::result::{MethodResult, RunResult};
 
 /// Why results have no common table.
@@ -41,18 +42,28 @@ pub fn mean_and_sd(values: &[f64]) -> (f64, Option<f64>) {
 /// The figures of one method over all seeds.
 type Column = (&'static str, fn(&MethodResult) -> f64);
 
-const COLUMNS: [Column; 7] = [
+/// The method that the others are compared with, where it ran.
+const REFERENCE: &str = "eblora";
+
+const COLUMNS: [Column; 8] = [
     ("MFT", |m| m.mft),
     ("MFN", |m| m.mfn),
     ("MAA", |m| m.maa),
     ("BWT", |m| m.bwt),
     ("FWT", |m| m.fwt_mtil),
     ("FWT cells", |m| m.fwt_cells),
+    ("stored", stored),
     ("seconds", |m| m.seconds),
 ];
 
-/// A Markdown table: a row for each method, `mean ± SD` over the seeds, and another one of the accuracies at the end task
-/// by task.
+/// Thousands of numbers that M needs after the last task: M itself, or its complement where that is smaller.
+fn stored(method: &MethodResult) -> f64 {
+    let last = method.subspace.iter().map(|m| m.task).max();
+    method.subspace.iter().filter(|m| Some(m.task) == last).map(|m| (m.dim * m.k.min(m.dim - m.k)) as f64 / 1000.0).sum()
+}
+
+/// Markdown tables: a row for each method, `mean ± SD` over the seeds; the accuracies at the end task by task; and, of several
+/// seeds, the paired differences to EBLoRA.
 ///
 /// # Errors
 /// When there is no result, or they are of different runs.
@@ -100,10 +111,11 @@ pub fn markdown(results: &[RunResult]) -> Result<String, SummaryError> {
             .collect();
         row(&[vec![method.name.clone()], last].concat());
     }
+    let differences = differences(results);
     let seeds: Vec<_> = results.iter().map(|result| result.seed.to_string()).collect();
     let c = &first.config;
     Ok(format!(
-        "{text}\nAccuracies (%) at the end, task by task:\n\n{accuracies}\nSeeds {}; {} steps of {} {} a task; {} with {} \
+        "{text}\nAccuracies (%) at the end, task by task:\n\n{accuracies}\n{differences}Seeds {}; {} steps of {} {} a task; {} with {} \
          thread(s), {}; eblora {}.\n",
         seeds.join(", "),
         c.steps,
@@ -114,6 +126,33 @@ pub fn markdown(results: &[RunResult]) -> Result<String, SummaryError> {
         first.platform,
         first.eblora_version
     ))
+}
+
+/// The table of the paired differences in MFN; empty where there is nothing to pair.
+fn differences(results: &[RunResult]) -> String {
+    let mfn = |method: usize| -> Vec<f64> { results.iter().map(|result| result.methods[method].mfn).collect() };
+    let Some(reference) = results[0].methods.iter().position(|m| m.name == REFERENCE) else { return String::new() };
+    let mut rows = String::new();
+    for (i, method) in results[0].methods.iter().enumerate().filter(|(i, _)| *i != reference) {
+        if let Some(found) = paired(&mfn(i), &mfn(reference)) {
+            let [low, high] = found.interval;
+            let _ = writeln!(
+                rows,
+                "| {} | {:+.1} | {low:+.1} to {high:+.1} | {} of {} |",
+                method.name,
+                found.mean,
+                found.above,
+                results.len()
+            );
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "MFN compared with {REFERENCE}'s, seed by seed, with the 95 % bootstrap interval of the mean:\n\n\
+         | method | difference | interval | seeds above |\n| --- | ---: | ---: | ---: |\n{rows}\n"
+    )
 }
 
 fn shown(values: &[f64]) -> String {
@@ -138,7 +177,13 @@ mod tests {
         let row = text.lines().find(|line| line.starts_with("| eblora |")).unwrap();
         assert!(row.contains(&format!("| {mfn:.1} ± 1.4 |")), "{row}");
         assert_eq!(text.lines().filter(|line| line.starts_with("| eblora |")).count(), 2);
-        assert!(!markdown(&[first]).unwrap().contains('±'), "one seed has no deviation");
+        let [lora, eblora] = [0, 2].map(|i| first.methods[i].mfn);
+        let [low, high] = [lora - eblora - 2.0, lora - eblora];
+        let row =
+            format!("| {} | {:+.1} | {low:+.1} to {high:+.1} | 0 of 2 |", first.methods[0].name, (low + high) / 2.0);
+        assert!(text.contains(&row), "{row}\n{text}");
+        let alone = markdown(&[first]).unwrap();
+        assert!(!alone.contains('±') && !alone.contains("bootstrap"), "one seed has no deviation");
     }
 
     #[test]

@@ -13,8 +13,8 @@ const HEAD: &str = "\
 
 Made by `cargo xtask results`, which trains the configs in `benchmarks` (a run that is there is kept) and writes their tables.
 Means over the seeds, ± the standard deviation. MFT: accuracy (%) on each task just after training it; MFN: on all tasks at the
-end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained. Seconds are those of the
-machine named below a table, whatever else it did.
+end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained; stored: thousands of numbers that M needs at the end.
+Seconds are those of the machine named below a table, whatever else it did.
 The data and their checksums: [benchmarks/data](../benchmarks/data/README.md).
 ";
 
