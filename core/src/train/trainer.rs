@@ -372,8 +372,10 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                 Some(means) => method.trained(means),
                 None => {
                     // All steps are done, and what follows them isn't: that is where it goes on.
-                    let parts = parts::read(b, method.parts()).await?;
-                    sitting.state.current = Some(TaskState { step: steps, losses, adapters: learnt, parts });
+                    if steps > 0 {
+                        let parts = parts::read(b, method.parts()).await?;
+                        sitting.state.current = Some(TaskState { step: steps, losses, adapters: learnt, parts });
+                    }
                     return sitting.stopped(method).map(|_| Learning::Stopped);
                 }
             }

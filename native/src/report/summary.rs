@@ -59,7 +59,8 @@ const COLUMNS: [Column; 8] = [
 /// Thousands of numbers that M needs after the last task: M itself, or its complement where that is smaller.
 fn stored(method: &MethodResult) -> f64 {
     let last = method.subspace.iter().map(|m| m.task).max();
-    method.subspace.iter().filter(|m| Some(m.task) == last).map(|m| (m.dim * m.k.min(m.dim - m.k)) as f64 / 1000.0).sum()
+    method.subspace.iter().filter(|m| Some(m.task) == last).map(|m| m.dim * m.k.min(m.dim - m.k)).sum::<usize>() as f64
+        / 1000.0
 }
 
 /// Markdown tables: a row for each method, `mean ± SD` over the seeds; the accuracies at the end task by task; and, of several
