@@ -28,6 +28,9 @@ const TYPES = {
 /** Deep on purpose: nothing on the page may depend on where it lies. */
 const BASE = "/some/where/deep/";
 
+/** A page with nothing on it, for `extra`. */
+export const BLANK = { "blank.html": '<!doctype html><link rel="icon" href="data:,"><title>blank</title>' };
+
 /** Serves the built page, and `extra` (path → text) beside it. */
 export async function serve(extra = {}) {
   assert.ok(existsSync(path.join(WEB, "index.html")), `${WEB} is not there: run \`cargo xtask web\` first`);

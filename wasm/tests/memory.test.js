@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { start } from "./browser.js";
+import { BLANK, start } from "./browser.js";
 
 let browser;
 let page;
 before(async () => {
-  browser = await start({ webgpu: true, extra: { "blank.html": '<!doctype html><link rel="icon" href="data:,"><title>blank</title>' } });
+  browser = await start({ webgpu: true, extra: BLANK });
   page = await browser.open("blank.html", { ready: false });
 });
 after(() => browser.close());

@@ -6,14 +6,14 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 
 import { METHODS, RULES } from "../web/page/methods.js";
-import { ROOT, ready, resultsOf, settings, start, train } from "./browser.js";
+import { BLANK, ROOT, ready, resultsOf, settings, start, train } from "./browser.js";
 
 const TYPES = readFileSync(path.join(ROOT, "wasm/package/eblora.d.ts"), "utf8").match(/type Method =([^;]*);/)[1].match(/[a-z-]+/g);
 
 let browser;
 let blank;
 before(async () => {
-  browser = await start({ extra: { "blank.html": '<!doctype html><link rel="icon" href="data:,"><title>blank</title>' } });
+  browser = await start({ extra: BLANK });
   blank = await browser.open("blank.html", { ready: false });
 });
 after(() => browser.close());

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { start } from "./browser.js";
+import { BLANK, start } from "./browser.js";
 
 // f32 sums in another order, through two steps: losses of about 3, so 1e-3 is some hundred roundings.
 const BOUND = 1e-3;
@@ -11,7 +11,7 @@ const OPTIONS = { steps: 2, batch: 4, rank: 2, testImages: 8, seed: 1 };
 
 let browser;
 before(async () => {
-  browser = await start({ webgpu: true, extra: { "blank.html": '<!doctype html><link rel="icon" href="data:,"><title>blank</title>' } });
+  browser = await start({ webgpu: true, extra: BLANK });
 });
 after(() => browser.close());
 

@@ -123,8 +123,7 @@ pub struct Eblora<B: Backend> {
     config: EbloraConfig,
     layers: Vec<String>,
     memories: Memories<B::Scalar>,
-    gradients: Vec<Gradient<B::Scalar>>,
-    /// At the trained weights.
+    /// Gradients at the trained weights.
     trained: Vec<Gradient<B::Scalar>>,
     states: Vec<StackState<B>>,
     warnings: Vec<String>,
@@ -137,7 +136,6 @@ impl<B: Backend> Eblora<B> {
             config,
             layers: Vec::new(),
             memories: Memories::new(config.budget),
-            gradients: Vec::new(),
             trained: Vec::new(),
             states: Vec::new(),
             warnings: Vec::new(),
@@ -211,7 +209,8 @@ impl<B: Backend> Method<B> for Eblora<B> {
         let factors = self.initial_factors(&start)?;
         let adapters = Adapters::upload(backend, &factors, start.sites.len(), None)?;
         self.states = adapters.stacks.iter().map(|s| self.stack_state(backend, s)).collect::<Result<_, _>>()?;
-        self.gradients = start.gradients.into_iter().map(Gradient::of_inputs).collect();
+        self.memories.note(start.gradients);
+        self.trained.clear(); // of a task that was not ended
         Ok(adapters)
     }
 
@@ -254,12 +253,11 @@ impl<B: Backend> Method<B> for Eblora<B> {
         }
         self.states.clear();
         if let Some(epsilon) = self.config.epsilon {
-            self.memories.update(&self.gradients, epsilon, &self.layers)?;
+            self.memories.grow(epsilon, &self.layers)?;
             if let Some(epsilon) = self.config.trained_epsilon {
                 self.memories.update(&trained, epsilon, &self.layers)?;
             }
         }
-        self.gradients.clear();
         Ok(After::Merge)
     }
 

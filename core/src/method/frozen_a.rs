@@ -17,11 +17,10 @@ use crate::model::Site;
 use crate::optim::AdamWConfig;
 use crate::random::Random;
 
-/// Memories, the task's matrices, and AdamW on B.
+/// Memories, and AdamW on B.
 pub(super) struct FrozenA<B: Backend> {
     pub layers: Vec<String>,
     pub memories: Memories<B::Scalar>,
-    pub matrices: Vec<Gradient<B::Scalar>>,
     pub states: Vec<PairState<B>>,
     pub warnings: Vec<String>,
 }
@@ -38,13 +37,7 @@ pub(super) struct Start {
 
 impl<B: Backend> FrozenA<B> {
     pub fn new() -> Self {
-        Self {
-            layers: Vec::new(),
-            memories: Memories::new(None),
-            matrices: Vec::new(),
-            states: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { layers: Vec::new(), memories: Memories::new(None), states: Vec::new(), warnings: Vec::new() }
     }
 
     /// Names the layers and makes their memories, before the first task.
@@ -86,7 +79,7 @@ impl<B: Backend> FrozenA<B> {
         }
         let adapters = Adapters::upload(backend, &factors, sites.len(), Some(start.scale))?.freeze_v();
         self.states = PairState::all(backend, start.adamw, &adapters)?;
-        self.matrices = matrices.into_iter().map(Gradient::of_inputs).collect();
+        self.memories.note(matrices);
         Ok(adapters)
     }
 
@@ -107,8 +100,6 @@ impl<B: Backend> FrozenA<B> {
     /// The memories grow by the task's matrices.
     pub fn end(&mut self, epsilon: f64) -> Result<(), MethodError> {
         self.states.clear();
-        self.memories.update(&self.matrices, epsilon, &self.layers)?;
-        self.matrices.clear();
-        Ok(())
+        self.memories.grow(epsilon, &self.layers)
     }
 }

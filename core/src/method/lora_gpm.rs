@@ -17,7 +17,6 @@ use super::pair::{PairState, kaiming, step_all};
 use super::{After, MemorySize, Method, MethodError, Needs, TaskStart, Violation, guard};
 use crate::adapter::{AdapterGrads, Adapters, HostFactors};
 use crate::backend::Backend;
-use crate::gpm::Gradient;
 use crate::model::Site;
 use crate::optim::{AdamWConfig, Part};
 use crate::random::Random;
@@ -60,7 +59,6 @@ pub struct LoraGpm<B: Backend> {
     config: LoraGpmConfig,
     layers: Vec<String>,
     memories: Memories<B::Scalar>,
-    gradients: Vec<Gradient<B::Scalar>>,
     states: Vec<PairState<B>>,
     warnings: Vec<String>,
 }
@@ -72,7 +70,6 @@ impl<B: Backend> LoraGpm<B> {
             config,
             layers: Vec::new(),
             memories: Memories::new(config.budget),
-            gradients: Vec::new(),
             states: Vec::new(),
             warnings: Vec::new(),
         }
@@ -123,7 +120,7 @@ impl<B: Backend> Method<B> for LoraGpm<B> {
             };
             self.states.push(PairState::new(backend, self.config.adamw, stack)?.off(restriction));
         }
-        self.gradients = start.gradients.into_iter().map(Gradient::of_inputs).collect();
+        self.memories.note(start.gradients);
         Ok(adapters)
     }
 
@@ -142,8 +139,7 @@ impl<B: Backend> Method<B> for LoraGpm<B> {
 
     fn end_task(&mut self, _: &B, _: &[HostFactors<B::Scalar>]) -> Result<After, MethodError> {
         self.states.clear();
-        self.memories.update(&self.gradients, self.config.epsilon, &self.layers)?;
-        self.gradients.clear();
+        self.memories.grow(self.config.epsilon, &self.layers)?;
         Ok(After::Merge)
     }
 

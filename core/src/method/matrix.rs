@@ -309,6 +309,12 @@ mod tests {
         assert!(trainer.begin_task(Mat::full(OUT, IN, f64::NAN).as_ref()).is_err());
         trainer.begin_task(g.as_ref()).unwrap();
         assert!(matches!(trainer.begin_task(g.as_ref()), Err(MethodError::Order(_))));
+        // A last gradient that came at the wrong time is not that of the next task.
+        let mut plus = MatrixTrainer::new(Mat::zeros(OUT, IN), EbloraConfig { rank: 2, ..EbloraConfig::plus() }, 0);
+        assert!(matches!(plus.end_task_at(g.as_ref()), Err(MethodError::Order(_))));
+        plus.begin_task(g.as_ref()).unwrap();
+        assert!(matches!(plus.end_task(), Err(MethodError::Order(_))));
+        plus.end_task_at(g.as_ref()).unwrap();
         let before = trainer.weight();
         let mut nan = g.clone();
         nan[(3, 3)] = f64::NAN;

@@ -16,6 +16,8 @@ use crate::model::Site;
 pub(super) struct Memories<T> {
     budget: Option<usize>,
     sites: Vec<GradientMemory<T>>,
+    /// Of the task in its course, a matrix per site; what [`Self::grow`] takes in.
+    pending: Vec<Gradient<T>>,
 }
 
 /// How M of a site is called, or the basis of its complement.
@@ -33,7 +35,7 @@ fn energies_name(site: usize) -> String {
 impl<T: Real> Memories<T> {
     /// None yet; of at most `budget` directions a layer.
     pub fn new(budget: Option<usize>) -> Self {
-        Self { budget, sites: Vec::new() }
+        Self { budget, sites: Vec::new(), pending: Vec::new() }
     }
 
     /// Whether there is none yet.
@@ -56,6 +58,17 @@ impl<T: Real> Memories<T> {
     /// M of a site that has one.
     pub fn subspace(&self, site: usize) -> &Subspace<T> {
         self.sites[site].subspace()
+    }
+
+    /// Keeps what the memories need of a task's matrices until it ends.
+    pub fn note(&mut self, matrices: Vec<Gradient<T>>) {
+        self.pending = matrices.into_iter().map(Gradient::of_inputs).collect();
+    }
+
+    /// The task ends: [`Self::update`] by what was noted.
+    pub fn grow(&mut self, epsilon: f64, layers: &[String]) -> Result<(), MethodError> {
+        let noted = core::mem::take(&mut self.pending);
+        self.update(&noted, epsilon, layers)
     }
 
     /// GPM's update of every memory by the matrix of its site; the layers' names are for messages.

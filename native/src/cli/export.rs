@@ -31,7 +31,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         ExportFormat::Peft => {
             let adapter = match &args.base {
                 Some(base) => {
-                    let (folder, _kept) = unpacked(base)?;
+                    let (folder, _kept) = on_disk(base)?;
                     let renamed = Base::open(&folder)?.rename(&adapter)?;
                     PeftAdapter { base_model: Some(base.display().to_string()), ..renamed }
                 }
@@ -43,7 +43,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         }
         ExportFormat::Merged => {
             let base = base_folder(args, &adapter)?;
-            let (folder, _kept) = unpacked(&base)?;
+            let (folder, _kept) = on_disk(&base)?;
             match folder.is_file() {
                 true => write_unpacked(&folder, &adapter, &args.out)?,
                 false => Base::open(&folder)?.write_merged(&adapter, &args.out)?,
@@ -55,7 +55,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
 }
 
 /// Where the base's files are: those of the bundled one in a temporary folder, which is there as long as the second is kept.
-fn unpacked(base: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
+fn on_disk(base: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
     if base != Path::new(bundled::BASE) || base.exists() {
         return Ok((base.to_owned(), None));
     }
@@ -75,10 +75,11 @@ fn base_folder(args: &ExportArgs, adapter: &PeftAdapter) -> Result<PathBuf, Erro
     let named = adapter.base_model.as_deref();
     match (&args.base, named) {
         (Some(base), _) => Ok(base.clone()),
-        (None, Some(name)) if Path::new(name).join("config.json").exists() || Path::new(name).is_file() => {
+        (None, Some(name))
+            if name == bundled::BASE || Path::new(name).join("config.json").exists() || Path::new(name).is_file() =>
+        {
             Ok(PathBuf::from(name))
         }
-        (None, Some(bundled::BASE)) => Ok(PathBuf::from(bundled::BASE)),
         (None, Some(name)) => match hub::named(name) {
             on_hub if on_hub.starts_with(hub::PREFIX) => Ok(hub::locate(&on_hub)?),
             _ => Err(PeftError::NoBase { what: format!("`{name}` is no folder of a model here") }.into()),

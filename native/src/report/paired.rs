@@ -2,6 +2,8 @@
 
 use eblora_core::random::Random;
 
+use super::summary::mean_and_sd;
+
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 10_000;
 /// Share of the resampled means outside of the interval, half at each end.
@@ -33,13 +35,13 @@ pub fn paired(a: &[f64], b: &[f64]) -> Option<Paired> {
     if n < 2 || a.len() != b.len() {
         return None;
     }
-    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
     let rng = &mut Random::new(0, "bootstrap");
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| mean(&mut (0..n).map(|_| differences[rng.below(n)]))).collect();
+    let mut resampled = || (0..n).map(|_| differences[rng.below(n)]).sum::<f64>() / n as f64;
+    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resampled()).collect();
     means.sort_by(f64::total_cmp);
     let cut = (OUTSIDE / 2.0 * RESAMPLES as f64) as usize;
     Some(Paired {
-        mean: mean(&mut differences.iter().copied()),
+        mean: mean_and_sd(&differences).0,
         interval: [means[cut], means[RESAMPLES - 1 - cut]],
         above: differences.iter().filter(|d| **d > 0.0).count(),
     })
@@ -65,7 +67,7 @@ mod tests {
         let rng = &mut Random::new(3, "differences");
         let a: Vec<f64> = (0..400).map(|_| 1.0 + 2.0 * rng.normal()).collect();
         let found = paired(&a, &[0.0; 400]).unwrap();
-        let (_, sd) = super::super::summary::mean_and_sd(&a);
+        let (_, sd) = mean_and_sd(&a);
         let half = 1.96 * sd.unwrap() / 20.0;
         for (end, sign) in found.interval.iter().zip([-1.0, 1.0]) {
             assert!((end - (found.mean + sign * half)).abs() < 0.1 * half, "{found:?}, {half}");

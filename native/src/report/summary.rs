@@ -1,10 +1,8 @@
 //! One table for the same run with several seeds: mean and standard deviation of every figure.
 
-use std::fmt::Write;
-
 use thiserror::Error;
 
-use super::paired::paired;
+use super::paired::{Paired, paired};
 use super::result::{MethodResult, RunResult};
 
 /// Why results have no common table.
@@ -82,41 +80,24 @@ pub fn markdown(results: &[RunResult]) -> Result<String, SummaryError> {
         let values: Vec<f64> = results.iter().map(|result| figure(&result.methods[method])).collect();
         shown(&values)
     };
-    let mut text = String::new();
-    let mut row = |cells: &[String]| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    };
-    let head = |names: Vec<String>| [vec!["method".to_owned()], names].concat();
-    let rule = |columns: usize| [vec!["---".to_owned()], vec!["---:".to_owned(); columns]].concat();
     let names = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).chain(["parameters".to_owned()]).collect();
-    row(&head(names));
-    row(&rule(COLUMNS.len() + 1));
-    for (i, method) in first.methods.iter().enumerate() {
+    let figures = first.methods.iter().enumerate().map(|(i, method)| {
         let figures = COLUMNS.iter().map(|(_, figure)| cell(i, figure));
-        row(&[vec![method.name.clone()], figures.collect(), vec![method.trainable_parameters.to_string()]].concat());
-    }
-    let mut accuracies = String::new();
-    let mut row = |cells: &[String]| {
-        let _ = writeln!(accuracies, "| {} |", cells.join(" | "));
-    };
-    row(&head(first.tasks.clone()));
-    row(&rule(first.tasks.len()));
-    let zero: Vec<_> = (0..first.tasks.len()).map(|j| cell(0, &|m: &MethodResult| m.zero_shot[j])).collect();
-    if !first.methods.is_empty() {
-        row(&[vec!["zero-shot".to_owned()], zero].concat());
-    }
-    for (i, method) in first.methods.iter().enumerate() {
-        let last = (0..first.tasks.len())
-            .map(|j| cell(i, &|m: &MethodResult| m.accuracy.last().map_or(0.0, |row| row[j])))
-            .collect();
-        row(&[vec![method.name.clone()], last].concat());
-    }
+        [vec![method.name.clone()], figures.collect(), vec![method.trainable_parameters.to_string()]].concat()
+    });
+    let figures = table(names, figures);
+    let zero = (0..first.tasks.len()).map(|j| cell(0, &|m: &MethodResult| m.zero_shot[j]));
+    let zero = (!first.methods.is_empty()).then(|| [vec!["zero-shot".to_owned()], zero.collect()].concat());
+    let last = first.methods.iter().enumerate().map(|(i, method)| {
+        let last = |j| cell(i, &|m: &MethodResult| m.accuracy.last().map_or(0.0, |row| row[j]));
+        [vec![method.name.clone()], (0..first.tasks.len()).map(last).collect()].concat()
+    });
+    let accuracies = table(first.tasks.clone(), zero.into_iter().chain(last));
     let differences = differences(results);
     let seeds: Vec<_> = results.iter().map(|result| result.seed.to_string()).collect();
     let c = &first.config;
     Ok(format!(
-        "{text}\nAccuracies (%) at the end, task by task:\n\n{accuracies}\n{differences}Seeds {}; {} steps of {} {} a task; {} with {} \
+        "{figures}\nAccuracies (%) at the end, task by task:\n\n{accuracies}\n{differences}Seeds {}; {} steps of {} {} a task; {} with {} \
          thread(s), {}; eblora {}.\n",
         seeds.join(", "),
         c.steps,
@@ -133,27 +114,26 @@ pub fn markdown(results: &[RunResult]) -> Result<String, SummaryError> {
 fn differences(results: &[RunResult]) -> String {
     let mfn = |method: usize| -> Vec<f64> { results.iter().map(|result| result.methods[method].mfn).collect() };
     let Some(reference) = results[0].methods.iter().position(|m| m.name == REFERENCE) else { return String::new() };
-    let mut rows = String::new();
-    for (i, method) in results[0].methods.iter().enumerate().filter(|(i, _)| *i != reference) {
-        if let Some(found) = paired(&mfn(i), &mfn(reference)) {
-            let [low, high] = found.interval;
-            let _ = writeln!(
-                rows,
-                "| {} | {:+.1} | {low:+.1} to {high:+.1} | {} of {} |",
-                method.name,
-                found.mean,
-                found.above,
-                results.len()
-            );
-        }
-    }
+    let others = results[0].methods.iter().enumerate().filter(|(i, _)| *i != reference);
+    let rows: Vec<_> = others
+        .filter_map(|(i, method)| {
+            let Paired { mean, interval: [low, high], above } = paired(&mfn(i), &mfn(reference))?;
+            let shares = format!("{above} of {}", results.len());
+            Some(vec![method.name.clone(), format!("{mean:+.1}"), format!("{low:+.1} to {high:+.1}"), shares])
+        })
+        .collect();
     if rows.is_empty() {
-        return rows;
+        return String::new();
     }
-    format!(
-        "MFN compared with {REFERENCE}'s, seed by seed, with the 95 % bootstrap interval of the mean:\n\n\
-         | method | difference | interval | seeds above |\n| --- | ---: | ---: | ---: |\n{rows}\n"
-    )
+    let table = table(["difference", "interval", "seeds above"].map(str::to_owned).into(), rows);
+    format!("MFN compared with {REFERENCE}'s, seed by seed, with the 95 % bootstrap interval of the mean:\n\n{table}\n")
+}
+
+/// A Markdown table with a row for each method, named in the first column.
+fn table(columns: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rule = [vec!["---".to_owned()], vec!["---:".to_owned(); columns.len()]].concat();
+    let head = [vec!["method".to_owned()], columns].concat();
+    [head, rule].into_iter().chain(rows).map(|cells| format!("| {} |\n", cells.join(" | "))).collect()
 }
 
 fn shown(values: &[f64]) -> String {
