@@ -256,6 +256,10 @@ pub trait Samples {
     }
     /// Class of sample `i`.
     fn label(&self, i: usize) -> u32;
+    /// How long sample `i` is, where samples differ in length and a batch is filled up to its longest: tokens.
+    fn length(&self, _: usize) -> usize {
+        1
+    }
     /// The samples at these indices of each set, set after set, to be trained on by the model of all these sets.
     fn gather(parts: &[(&Self, &[usize])]) -> Self
     where

@@ -49,6 +49,13 @@ impl BatchOrder {
     }
 }
 
+/// All samples, the shortest first: batches of like lengths, where no order is asked for, have little to fill up.
+pub(super) fn by_length<S: Samples>(samples: &S) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..samples.len()).collect();
+    indices.sort_by_key(|&i| samples.length(i));
+    indices
+}
+
 /// `share` of `0..samples` (at least one), evenly spaced from a seeded offset.
 pub(super) fn evenly_spaced(seed: u64, task: usize, samples: usize, share: f64) -> Vec<usize> {
     if samples == 0 {
@@ -76,6 +83,9 @@ pub(super) fn labels_hash(samples: &impl Samples) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::bert::TextSet;
+    use crate::model::vit::ImageSet;
+    use alloc::vec;
 
     #[test]
     fn an_epoch_visits_each_sample_at_most_once() {
@@ -103,5 +113,14 @@ mod tests {
             assert_eq!(sample.len(), wanted);
             assert!(sample.iter().all(|&i| i < n));
         }
+    }
+
+    #[test]
+    fn texts_are_measured_by_their_lengths_and_images_in_their_order() {
+        let mut texts = TextSet::new();
+        [9, 3, 9, 2, 5].iter().for_each(|&length| texts.push(&[7; 9][..length], 0));
+        assert_eq!(by_length(&texts), [3, 1, 4, 0, 2]);
+        let images = ImageSet { pixels: vec![0; 12], labels: vec![0; 3], channels: 1, height: 2, width: 2 };
+        assert_eq!(by_length(&images), [0, 1, 2]);
     }
 }

@@ -7,7 +7,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::audit::{audit, is_snapshot};
-use super::batches::{BatchOrder, evenly_spaced, labels_hash};
+use super::batches::{BatchOrder, by_length, evenly_spaced, labels_hash};
 use super::gradient::{GradientPass, Mean};
 use super::retask::{NUMBER, measured_fact, task_fact};
 use super::sitting::{Ended, Sitting, pause};
@@ -475,7 +475,7 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         observer: &mut dyn Observer,
     ) -> Result<f64, ModelError> {
         let b = self.backend;
-        let indices: Vec<usize> = (0..samples.len()).collect();
+        let indices = by_length(samples);
         let mut right = 0_usize;
         for batch in indices.chunks(self.config.batch.max(1)) {
             right += self.model.count_right(b, &mut self.work, adapters, samples, batch).await?;

@@ -80,13 +80,6 @@ pub(super) fn row_major_mut<T>(values: &mut [T], rows: usize, cols: usize, strid
     MatMut::from_column_major_slice_with_stride_mut(values, cols, rows, stride).transpose_mut()
 }
 
-/// A block of rows with this stride as a faer matrix.
-pub(super) fn block_matrix<T: Real>(block: &mut [T], cols: usize, stride: usize) -> MatMut<'_, T> {
-    let rows = if cols == 0 { 0 } else { (block.len() - cols) / stride + 1 };
-    let len = span(rows, cols, stride);
-    row_major_mut(&mut block[..len], rows, cols, stride.max(cols))
-}
-
 /// Checks the shapes of two operands.
 #[track_caller]
 pub(super) fn same(op: &str, a: (usize, usize), b: (usize, usize)) {
@@ -98,10 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strided_blocks_write_their_own_places_only() {
+    fn strided_rows_write_their_own_places_only() {
         let mut values = [0.0_f32; 11];
-        let mut m = block_matrix(&mut values, 2, 4);
-        assert_eq!(m.shape(), (3, 2));
+        let mut m = row_major_mut(&mut values[..10], 3, 2, 4);
         for i in 0..3 {
             for j in 0..2 {
                 m[(i, j)] = (10 * i + j + 1) as f32;

@@ -79,41 +79,43 @@ pub fn for_each_block2<T: Send, U: Send>(
     }
 }
 
-/// Runs `f(first column, block)` over the columns of a matrix cut into blocks of `width`; `work` is the total of scalar
-/// operations.
-pub fn for_each_column_block<T: Send + Sync>(
+/// Runs `f(first row, first column, tile)` over a matrix cut into tiles of these rows and columns; `work` is the total of
+/// scalar operations.
+pub fn for_each_tile<T: Send + Sync>(
     matrix: MatMut<'_, T>,
-    width: usize,
+    (height, width): (usize, usize),
     work: usize,
-    f: &(impl Fn(usize, MatMut<'_, T>) + Sync + Send),
+    f: &(impl Fn(usize, usize, MatMut<'_, T>) + Sync + Send),
 ) {
     #[cfg(feature = "std")]
     let share = work >= WORTH_SHARING && rayon::current_num_threads() > 1;
     #[cfg(not(feature = "std"))]
     let share = false;
     let _ = work;
-    column_blocks(matrix, 0, width.max(1), share, f);
+    tiles(matrix, (0, 0), (height.max(1), width.max(1)), share, f);
 }
 
-/// Halves the blocks until one is left.
-fn column_blocks<T: Send + Sync>(
+/// Halves the columns until one tile's are left, then the rows: what shares columns of B comes one after the other.
+fn tiles<T: Send + Sync>(
     matrix: MatMut<'_, T>,
-    first: usize,
-    width: usize,
+    (row, col): (usize, usize),
+    (height, width): (usize, usize),
     share: bool,
-    f: &(impl Fn(usize, MatMut<'_, T>) + Sync + Send),
+    f: &(impl Fn(usize, usize, MatMut<'_, T>) + Sync + Send),
 ) {
-    let blocks = matrix.ncols().div_ceil(width);
-    if blocks <= 1 {
-        return f(first, matrix);
+    let (down, across) = (matrix.nrows().div_ceil(height), matrix.ncols().div_ceil(width));
+    let size = (height, width);
+    if across > 1 {
+        let middle = across / 2 * width;
+        let (left, right) = matrix.split_at_col_mut(middle);
+        both(share, || tiles(left, (row, col), size, share, f), || tiles(right, (row, col + middle), size, share, f));
+    } else if down > 1 {
+        let middle = down / 2 * height;
+        let (top, bottom) = matrix.split_at_row_mut(middle);
+        both(share, || tiles(top, (row, col), size, share, f), || tiles(bottom, (row + middle, col), size, share, f));
+    } else {
+        f(row, col, matrix);
     }
-    let middle = blocks / 2 * width;
-    let (left, right) = matrix.split_at_col_mut(middle);
-    both(
-        share,
-        || column_blocks(left, first, width, share, f),
-        || column_blocks(right, first + middle, width, share, f),
-    );
 }
 
 /// Runs both, on two threads where they are to `share` the work.
@@ -144,16 +146,26 @@ mod tests {
     }
 
     #[test]
-    fn column_blocks_cover_everything_once() {
-        for (cols, width) in [(10, 3), (3, 3), (1, 8), (0, 4), (17, 1)] {
-            let mut m = faer::Mat::<f64>::zeros(2, cols);
-            for_each_column_block(m.as_mut(), width, usize::MAX, &|first, mut block: MatMut<'_, f64>| {
-                assert!(first.is_multiple_of(width) && block.ncols() <= width);
-                for j in 0..block.ncols() {
-                    block[(1, j)] += (1 + first + j) as f64;
+    fn tiles_cover_everything_once() {
+        let sizes = [
+            ((2, 10), (2, 3)),
+            ((7, 3), (3, 3)),
+            ((1, 1), (8, 8)),
+            ((5, 0), (2, 4)),
+            ((0, 5), (2, 4)),
+            ((4, 17), (1, 1)),
+        ];
+        for ((rows, cols), (height, width)) in sizes {
+            let mut m = faer::Mat::<f64>::zeros(rows, cols);
+            for_each_tile(m.as_mut(), (height, width), usize::MAX, &|row, col, mut tile: MatMut<'_, f64>| {
+                assert!(row.is_multiple_of(height) && col.is_multiple_of(width));
+                assert!(tile.nrows() <= height && tile.ncols() <= width);
+                let (height, width) = tile.shape();
+                for (i, j) in (0..height).flat_map(|i| (0..width).map(move |j| (i, j))) {
+                    tile[(i, j)] += (1 + 100 * (row + i) + col + j) as f64;
                 }
             });
-            assert!((0..cols).all(|j| m[(0, j)] == 0.0 && m[(1, j)] == (1 + j) as f64));
+            assert!((0..rows).all(|i| (0..cols).all(|j| m[(i, j)] == (1 + 100 * i + j) as f64)));
         }
     }
 

@@ -6,16 +6,14 @@ use alloc::vec::Vec;
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::matmul::{Ends, matmul};
-use super::tensor::{CpuTensor, block_matrix, same};
-use super::threads::for_each_column_block;
+use super::matmul::{Ends, TILE_COLUMNS, each_row, matmul};
+use super::tensor::{CpuTensor, row_major_mut, same};
+use super::threads::for_each_tile;
 use crate::Real;
 use crate::backend::{BackendError, Epilogue, Packed, Shaped, Stored, View, ViewMut};
 
 /// Values that are unpacked at a time: they stay in the cache.
 const PANEL: usize = 65_536;
-/// Columns of a product that are computed at a time, where the weights' columns are those of the product.
-const WIDTH: usize = 192;
 
 /// A rows×cols matrix in host memory, or where its file is mapped.
 #[derive(Clone, Debug)]
@@ -85,9 +83,9 @@ pub fn matmul_weights<T: Real>(
     let Ends { scale, before, after, accum } = Ends::of(epilogue, n);
     let a = a.matrix();
     let (values, ld) = dst.into_rows();
-    let out = block_matrix(values, n, ld);
-    let width = if transposed { PANEL / k.max(1) / 16 * 16 } else { WIDTH }.max(16);
-    for_each_column_block(out, width, m * n * k, &|first, mut block: MatMut<'_, T>| {
+    let out = row_major_mut(values, m, n, ld.max(n));
+    let width = if transposed { PANEL / k.max(1) / 16 * 16 } else { TILE_COLUMNS }.max(16);
+    for_each_tile(out, (m, width), m * n * k, &|_, first, mut block: MatMut<'_, T>| {
         let count = block.ncols();
         if let Some(bias) = before {
             each_row(block.as_mut(), |row| row.copy_from_slice(&bias[first..first + count]));
@@ -124,14 +122,6 @@ fn unpacked<T: Real>(weights: &CpuWeights<T>, places: impl ExactSizeIterator<Ite
         weights.unpack(at, row);
     }
     panel
-}
-
-/// Runs `f` over the rows of a part of a row-major matrix.
-fn each_row<T: Real>(block: MatMut<'_, T>, f: impl Fn(&mut [T])) {
-    for row in block.row_iter_mut() {
-        let row = row.try_as_row_major_mut().expect("the values of a row lie side by side in a row-major matrix");
-        f(row.as_slice_mut());
-    }
 }
 
 /// Row i of `dst` (=|+=) row `ids[i]` of the table; an id beyond it gives zeros.

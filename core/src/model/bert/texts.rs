@@ -85,6 +85,9 @@ impl Samples for TextSet {
     fn label(&self, i: usize) -> u32 {
         self.labels[i]
     }
+    fn length(&self, i: usize) -> usize {
+        self.tokens(i).len()
+    }
     fn gather(parts: &[(&Self, &[usize])]) -> Self {
         let mut all = Self::new();
         for (set, indices) in parts {

@@ -145,6 +145,9 @@ impl Samples for TokenSet {
     fn label(&self, i: usize) -> u32 {
         self.labels.get(i).copied().unwrap_or(0)
     }
+    fn length(&self, i: usize) -> usize {
+        self.tokens(i).len()
+    }
     /// Without choices: what is trained on is the answers themselves.
     fn gather(parts: &[(&Self, &[usize])]) -> Self {
         let mut all = Self::new();
