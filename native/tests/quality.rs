@@ -25,6 +25,10 @@ fn holds(method: &MethodResult) {
         let peak = method.peak_memory_bytes.unwrap();
         assert!(peak < 200 * MIB, "{name}: {} MiB", peak / MIB);
     }
+    // Fewer classes to choose from, the right one among them.
+    let masked = method.masked_accuracy.as_ref().unwrap();
+    let cells = method.accuracy.iter().flatten().zip(masked.iter().flatten());
+    cells.for_each(|(free, masked)| assert!(free <= masked, "{name}: {free} free, {masked} masked"));
 }
 
 #[test]
@@ -36,6 +40,9 @@ fn eblora_forgets_least_and_lora_most() {
     assert!(mfn.is_sorted_by(|a, b| a < b), "MFN of LoRA-FT, EBO, EBLoRA: {mfn:?}");
     assert!(eblora.mfn >= 65.0, "MFN of EBLoRA: {}", eblora.mfn);
     assert!(ebo.mfn >= 38.0, "MFN of EBO: {}", ebo.mfn);
+    // Much of what LoRA-FT gets wrong is the choice of a later task's class.
+    let masked = lora.masked_mfn().unwrap();
+    assert!(masked > lora.mfn + 5.0, "masked MFN of LoRA-FT: {masked}, free {}", lora.mfn);
     assert!(eblora.bwt > lora.bwt && eblora.bwt > ebo.bwt, "BWT: {} {} {}", lora.bwt, ebo.bwt, eblora.bwt);
 }
 

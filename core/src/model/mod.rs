@@ -200,8 +200,8 @@ pub trait Model<B: Backend> {
     /// # Errors
     /// When there is no such site, or the device fails.
     fn weight(&self, backend: &B, site: usize) -> impl Future<Output = Result<Mat<B::Scalar>, ModelError>>;
-    /// How many of these samples, no more than a batch, the model gets right. By default those whose largest logit is
-    /// that of their label.
+    /// How many of these samples, no more than a batch, the model gets right; `classes` are those of their task, rising. By
+    /// default those whose largest logit is that of their label.
     ///
     /// # Errors
     /// When the samples don't fit the model, or the device fails.
@@ -212,15 +212,30 @@ pub trait Model<B: Backend> {
         adapters: Option<&Adapters<B>>,
         samples: &Self::Samples,
         batch: &[usize],
-    ) -> impl Future<Output = Result<usize, ModelError>> {
+        classes: &[u32],
+    ) -> impl Future<Output = Result<Right, ModelError>> {
         async move {
             self.load(backend, work, samples, batch)?;
             self.forward(backend, work, adapters);
             let logits = backend.read(self.logits(work)).await?;
-            let rows = logits.chunks(self.classes()).zip(batch);
-            Ok(rows.filter(|(row, sample)| argmax(row) == Some(samples.label(**sample) as usize)).count())
+            let mut right = Right::default();
+            for (row, &sample) in logits.chunks(self.classes()).zip(batch) {
+                let label = Some(samples.label(sample) as usize);
+                right.free += usize::from(argmax(row) == label);
+                right.masked += usize::from(argmax_among(row, classes) == label);
+            }
+            Ok(right)
         }
     }
+}
+
+/// Of some samples of one task, how many a model gets right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Right {
+    /// Where it may choose any class.
+    pub free: usize,
+    /// Where it is told the task: it chooses among the task's classes, and the other logits are masked.
+    pub masked: usize,
 }
 
 /// The weight of the linear layer at `site`, read back.
@@ -241,6 +256,18 @@ pub(crate) fn argmax<T: Real>(row: &[T]) -> Option<usize> {
     for (i, &x) in row.iter().enumerate() {
         if x.partial_cmp(&row[best])? == core::cmp::Ordering::Greater {
             best = i;
+        }
+    }
+    Some(best)
+}
+
+/// The class of the largest value among these classes, the first of equals; `None` where one of them is NaN or not there.
+fn argmax_among<T: Real>(row: &[T], classes: &[u32]) -> Option<usize> {
+    let mut best = *classes.first()? as usize;
+    for &class in classes {
+        let class = class as usize;
+        if row.get(class)?.partial_cmp(row.get(best)?)? == core::cmp::Ordering::Greater {
+            best = class;
         }
     }
     Some(best)
@@ -268,12 +295,24 @@ pub trait Samples {
 
 #[cfg(test)]
 mod tests {
-    use super::argmax;
+    use super::{argmax, argmax_among};
 
     #[test]
     fn argmax_takes_the_first_of_equals_and_no_nan() {
         assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
         assert_eq!(argmax(&[1.0, f64::NAN]), None);
         assert_eq!(argmax(&[f64::NAN; 2]), None);
+    }
+
+    #[test]
+    fn only_the_task_s_classes_are_chosen_from() {
+        let row = [5.0, 1.0, 3.0, 3.0, f64::NAN];
+        assert_eq!(argmax_among(&row, &[1, 2, 3]), Some(2));
+        assert_eq!(argmax_among(&row, &[0, 1, 2, 3]), Some(0));
+        assert_eq!(argmax_among(&row, &[1]), Some(1));
+        assert_eq!(
+            (argmax_among(&row, &[1, 4]), argmax_among(&row, &[1, 5]), argmax_among(&row, &[])),
+            (None, None, None)
+        );
     }
 }

@@ -74,6 +74,14 @@ pub(super) fn spread(seed: u64, stream: &str, samples: usize, wanted: usize) -> 
     (0..wanted).map(|i| (offset + i * samples / wanted) % samples).collect()
 }
 
+/// The classes that occur in these samples, rising.
+pub(super) fn classes<S: Samples>(sets: &[&S]) -> Vec<u32> {
+    let mut classes: Vec<u32> = sets.iter().flat_map(|set| (0..set.len()).map(|i| set.label(i))).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    classes
+}
+
 /// A hash of all labels (FNV-1a), which tells one set of samples from another of the same size.
 pub(super) fn labels_hash(samples: &impl Samples) -> u32 {
     let bytes = (0..samples.len()).flat_map(|i| samples.label(i).to_le_bytes());
@@ -120,6 +128,10 @@ mod tests {
         let mut texts = TextSet::new();
         [9, 3, 9, 2, 5].iter().for_each(|&length| texts.push(&[7; 9][..length], 0));
         assert_eq!(by_length(&texts), [3, 1, 4, 0, 2]);
+        texts.push(&[7], 6);
+        let mut others = TextSet::new();
+        [9, 2].iter().for_each(|&label| others.push(&[7], label));
+        assert_eq!((classes(&[&texts, &others]), classes(&[&TextSet::new()])), (vec![0, 2, 6, 9], Vec::new()));
         let images = ImageSet { pixels: vec![0; 12], labels: vec![0; 3], channels: 1, height: 2, width: 2 };
         assert_eq!(by_length(&images), [0, 1, 2]);
     }

@@ -7,6 +7,7 @@ mod batches;
 mod config;
 mod error;
 mod gradient;
+mod measure;
 mod parts;
 mod progress;
 mod record;

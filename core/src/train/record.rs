@@ -3,7 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::metrics::AccuracyMatrix;
+use super::measure::Scores;
+use crate::metrics::{AccuracyMatrix, MetricError};
 
 /// Singular values of one layer's update at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +41,9 @@ pub struct RunRecord {
     pub method: String,
     /// Accuracies in per cent: the zero-shot row, then a row after each task.
     pub accuracy: AccuracyMatrix,
+    /// The same where the model is told each sample's task and chooses among its classes. States saved before this was
+    /// measured lack their part of it.
+    pub masked: AccuracyMatrix,
     /// Training loss of every step, task by task.
     pub losses: Vec<Vec<f64>>,
     /// Spectra over training.
@@ -62,6 +66,7 @@ impl RunRecord {
         Self {
             method: method.to_string(),
             accuracy: AccuracyMatrix::new(tasks),
+            masked: AccuracyMatrix::new(tasks),
             losses: Vec::new(),
             spectra: Vec::new(),
             memory: Vec::new(),
@@ -70,5 +75,19 @@ impl RunRecord {
             trainable_parameters: 0,
             warnings: Vec::new(),
         }
+    }
+
+    /// Adds what was measured before any training.
+    pub(super) fn complete_zero_shot(&mut self, scores: &Scores) -> Result<(), MetricError> {
+        if self.masked.missing_zero_shot() == self.accuracy.missing_zero_shot() {
+            self.masked.complete_zero_shot(&scores.masked)?;
+        }
+        self.accuracy.complete_zero_shot(&scores.free)
+    }
+
+    /// Adds what was measured after a task.
+    pub(super) fn push(&mut self, scores: &Scores) -> Result<(), MetricError> {
+        self.masked.push(&scores.masked)?;
+        self.accuracy.push(&scores.free)
     }
 }

@@ -53,6 +53,7 @@ impl<B: Backend, M: Model<B>> Trainer<'_, B, M> {
             .collect();
         let mut record = state.record;
         record.accuracy = record.accuracy.with_columns(&columns);
+        record.masked = record.masked.with_columns(&columns);
         let state = RunState { facts: now, record, ..state };
         self.check(method, tasks, &state)?;
         Ok(state)

@@ -7,13 +7,14 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::audit::{audit, is_snapshot};
-use super::batches::{BatchOrder, by_length, evenly_spaced, labels_hash};
+use super::batches::{BatchOrder, evenly_spaced, labels_hash};
 use super::gradient::{GradientPass, Mean};
+use super::measure::Scores;
 use super::retask::{NUMBER, measured_fact, task_fact};
-use super::sitting::{Ended, Sitting, pause};
+use super::sitting::{Ended, Sitting};
 use super::{
     Checkpoints, Fact, GradientOrigin, LearntTask, MemoryPoint, Moment, Observer, Outcome, Progress, RunRecord,
-    RunState, Silent, StateError, Task, TaskState, TrainConfig, TrainError, parts,
+    RunState, StateError, Task, TaskState, TrainConfig, TrainError, parts,
 };
 use crate::Real;
 use crate::adapter::{Adapters, HostAdapters};
@@ -32,12 +33,12 @@ enum Learning<B: Backend> {
 
 /// Takes a model through tasks with a method.
 pub struct Trainer<'a, B: Backend, M: Model<B>> {
-    backend: &'a B,
-    model: M,
+    pub(super) backend: &'a B,
+    pub(super) model: M,
     /// A copy at the base weights, where the gradients' origin asks for one.
     base: Option<M>,
-    work: M::Workspace,
-    config: TrainConfig,
+    pub(super) work: M::Workspace,
+    pub(super) config: TrainConfig,
     /// Whether the model is at the base weights.
     fresh: bool,
 }
@@ -179,11 +180,11 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         let all: Vec<usize> = (0..tasks.len()).collect();
         let missing = sitting.state.record.accuracy.missing_zero_shot();
         let zero_shot = match missing.is_empty() {
-            true => Some(Vec::new()),
+            true => Some(Scores::default()),
             false => self.evaluate(tasks, &missing, None, None, sitting).await?,
         };
         match zero_shot {
-            Some(scores) => sitting.state.record.accuracy.complete_zero_shot(&scores)?,
+            Some(scores) => sitting.state.record.complete_zero_shot(&scores)?,
             None => {
                 self.replay(method, sitting)?; // what the method remembers is to be saved
                 return sitting.stopped(method);
@@ -198,11 +199,11 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
         loop {
             let (learnt, measured) = (sitting.state.learnt.len(), sitting.state.record.accuracy.rows().len());
             if measured < learnt {
-                let Some(row) = self.evaluate(tasks, &all, kept.as_ref(), Some(measured), sitting).await? else {
+                let Some(scores) = self.evaluate(tasks, &all, kept.as_ref(), Some(measured), sitting).await? else {
                     return sitting.stopped(method);
                 };
-                sitting.observer.progress(Progress::Learnt { task: measured, accuracy: &row });
-                sitting.state.record.accuracy.push(&row)?;
+                sitting.observer.progress(Progress::Learnt { task: measured, accuracy: &scores.free });
+                sitting.state.record.push(&scores)?;
             } else if let Some(task) = tasks.get(learnt) {
                 match self.learn(method, [learnt, tasks.len()], task, kept, sitting).await? {
                     Learning::Done(adapters) => kept = adapters,
@@ -433,54 +434,5 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
             sitting.pause(Moment::Batch).await;
         }
         Ok(Some(pass.finish(b).await?))
-    }
-
-    /// Accuracies on these of the tasks; `None` when the run should stop.
-    async fn evaluate(
-        &mut self,
-        tasks: &[Task<'_, M::Samples>],
-        wanted: &[usize],
-        adapters: Option<&Adapters<B>>,
-        task: Option<usize>,
-        sitting: &mut Sitting<'_, B::Scalar>,
-    ) -> Result<Option<Vec<f64>>, TrainError> {
-        let mut row = Vec::with_capacity(wanted.len());
-        for (done, measured) in wanted.iter().map(|&wanted| &tasks[wanted]).enumerate() {
-            if sitting.stop() {
-                return Ok(None);
-            }
-            sitting.observer.progress(Progress::Evaluating { task, done, total: wanted.len() });
-            let accuracy = self.measure(measured.test, adapters, sitting.observer).await;
-            row.push(accuracy.map_err(|source| TrainError::Model { task: measured.name.to_string(), source })?);
-        }
-        Ok(Some(row))
-    }
-
-    /// Share of samples that the model gets right ([`Model::count_right`]), in per cent.
-    ///
-    /// # Errors
-    /// When the samples don't fit the model, or the device fails.
-    pub async fn accuracy(&mut self, samples: &M::Samples, adapters: Option<&Adapters<B>>) -> Result<f64, ModelError> {
-        self.measure(samples, adapters, &mut Silent).await
-    }
-
-    /// [`Trainer::accuracy`] with an observer that may make it wait between batches.
-    ///
-    /// # Errors
-    /// As [`Trainer::accuracy`].
-    pub async fn measure(
-        &mut self,
-        samples: &M::Samples,
-        adapters: Option<&Adapters<B>>,
-        observer: &mut dyn Observer,
-    ) -> Result<f64, ModelError> {
-        let b = self.backend;
-        let indices = by_length(samples);
-        let mut right = 0_usize;
-        for batch in indices.chunks(self.config.batch.max(1)) {
-            right += self.model.count_right(b, &mut self.work, adapters, samples, batch).await?;
-            pause(observer, Moment::Batch).await;
-        }
-        Ok(100.0 * right as f64 / samples.len().max(1) as f64)
     }
 }

@@ -106,6 +106,10 @@ pub struct Record {
     tasks: usize,
     zero_shot: Option<Vec<Option<f64>>>,
     accuracy: Vec<Vec<Option<f64>>>,
+    #[serde(default)]
+    masked_zero_shot: Option<Vec<Option<f64>>>,
+    #[serde(default)]
+    masked: Vec<Vec<Option<f64>>>,
     losses: Vec<Vec<f64>>,
     /// Task, step, site, σ.
     spectra: Vec<(usize, usize, usize, Vec<f64>)>,
@@ -124,6 +128,8 @@ impl From<&RunRecord> for Record {
             tasks: record.accuracy.tasks(),
             zero_shot: record.accuracy.zero_shot().map(<[_]>::to_vec),
             accuracy: record.accuracy.rows().to_vec(),
+            masked_zero_shot: record.masked.zero_shot().map(<[_]>::to_vec),
+            masked: record.masked.rows().to_vec(),
             losses: record.losses.clone(),
             spectra: record.spectra.iter().map(|p| (p.task, p.step, p.site, p.sigma.clone())).collect(),
             memory: record.memory.iter().map(|p| (p.task, p.site, p.k, p.dim, p.stored)).collect(),
@@ -138,12 +144,21 @@ impl From<&RunRecord> for Record {
 impl Record {
     /// The core's record, or what is wrong with this one.
     pub fn into_core(self) -> Result<RunRecord, String> {
-        let mut accuracy = AccuracyMatrix::new(self.tasks);
-        self.zero_shot.iter().try_for_each(|row| accuracy.set_known_zero_shot(row)).map_err(|e| e.to_string())?;
-        self.accuracy.iter().try_for_each(|row| accuracy.push_known(row)).map_err(|e| e.to_string())?;
+        let matrix = |zero_shot: Option<&Vec<_>>, rows: &[Vec<_>]| -> Result<_, String> {
+            let mut matrix = AccuracyMatrix::new(self.tasks);
+            zero_shot.iter().try_for_each(|row| matrix.set_known_zero_shot(row)).map_err(|e| e.to_string())?;
+            rows.iter().try_for_each(|row| matrix.push_known(row)).map_err(|e| e.to_string())?;
+            Ok(matrix)
+        };
+        // Of a file from before these were measured, nothing is known of the tasks that are through.
+        let unknown = self.accuracy.len().saturating_sub(self.masked.len());
+        let masked = [vec![vec![None; self.tasks]; unknown], self.masked].concat();
+        let (accuracy, masked) =
+            (matrix(self.zero_shot.as_ref(), &self.accuracy)?, matrix(self.masked_zero_shot.as_ref(), &masked)?);
         Ok(RunRecord {
             method: self.method,
             accuracy,
+            masked,
             losses: self.losses,
             spectra: (self.spectra.into_iter())
                 .map(|(task, step, site, sigma)| SpectrumPoint { task, step, site, sigma })
@@ -223,5 +238,26 @@ impl Header {
         }
         let mut json = serde_json::Deserializer::from_slice(content);
         serde_path_to_error::deserialize(&mut json).map_err(|e| damaged(format!("at `{}`: {}", e.path(), e.inner())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_file_from_before_masked_accuracies_only_the_tasks_to_come_have_them() {
+        let mut record = RunRecord::new("ebo", 2);
+        for matrix in [&mut record.accuracy, &mut record.masked] {
+            matrix.set_zero_shot(&[1.0, 2.0]).unwrap();
+            matrix.push(&[50.0, 3.0]).unwrap();
+        }
+        let mut json = serde_json::to_value(Record::from(&record)).unwrap();
+        let keys = json.as_object_mut().unwrap();
+        assert!(keys.remove("masked").is_some() && keys.remove("masked_zero_shot").is_some());
+        let mut old = serde_json::from_value::<Record>(json).unwrap().into_core().unwrap();
+        assert_eq!((&old.accuracy, old.masked.rows()), (&record.accuracy, &[vec![None; 2]][..]));
+        old.masked.push(&[60.0, 70.0]).unwrap();
+        assert_eq!((old.masked.mfn(), old.masked.complete_rows()), (Some(65.0), None));
     }
 }

@@ -62,11 +62,13 @@ where
     let held = mean(&paired) > 2.0 * error;
     let verdict = format!(
         "all energy in one direction costs the first task {:.1} points, equal shares {:.1}: a difference of {:+.1} ± {error:.1} \
-         (standard error of {} pairs); the update as trained costs {:.1}",
+         (standard error of {} pairs); with the update's own vectors {:.1} and {:.1}; as trained it costs {:.1}",
         mean(&turned[last]),
         mean(&turned[0]),
         mean(&paired),
         paired.len(),
+        mean(&kept[last]),
+        mean(&kept[0]),
         mean(&trained)
     );
     let mut found = finding(Experiment::Interference, CLAIM, held, verdict);

@@ -48,7 +48,7 @@ where
     table.columns[0] = "ε".to_owned();
     let mut chart = Chart::new("EBLoRA by its threshold", "ε", "%");
     for (value, measured) in values.iter().zip(&measured) {
-        row(&mut table, (*value).into(), "eblora", measured);
+        row(&mut table, value.to_string().into(), "eblora", measured);
     }
     for (name, pick) in [("MFN", (|m| mean(&m.mfn)) as fn(&Measured) -> f64), ("MFT", |m| mean(&m.mft))] {
         chart.line(name, values.iter().zip(&measured).map(|(&e, m)| [e, pick(m)]).collect());

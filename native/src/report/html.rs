@@ -147,6 +147,7 @@ fn summary_table(result: &RunResult) -> String {
         .map(|m| {
             let mut row = vec![plain(&m.name)];
             row.extend(scores.map(|f| (signed_if_negative(f(m)), f(m) == best(f))));
+            row.insert(3, plain(m.masked_mfn().map_or(missing(), signed_if_negative)));
             let (top, rank) = m
                 .final_balance()
                 .map_or((missing(), missing()), |(top, rank)| (format!("{:.1} %", 100.0 * top), format!("{rank:.2}")));
@@ -164,6 +165,7 @@ fn summary_table(result: &RunResult) -> String {
         "method",
         "MFT",
         "MFN",
+        "masked MFN",
         "MAA",
         "BWT",
         "FWT",
@@ -182,6 +184,7 @@ fn summary_table(result: &RunResult) -> String {
 const KEY: &str = "<dl>\
 <dt>MFT</dt><dd>mean accuracy on each task just after training it</dd>\
 <dt>MFN</dt><dd>mean accuracy on all tasks at the end</dd>\
+<dt>masked MFN</dt><dd>the same where the model is told the task and chooses among its classes</dd>\
 <dt>MAA</dt><dd>mean over all stages of the mean over the tasks seen</dd>\
 <dt>BWT</dt><dd>mean change of a task’s accuracy from just trained to the end</dd>\
 <dt>FWT</dt><dd>accuracy before a task is trained: mean per task, then over tasks; “cells”: plain mean of the upper \

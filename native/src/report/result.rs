@@ -113,6 +113,9 @@ pub struct MethodResult {
     pub zero_shot: Vec<f64>,
     /// `accuracy[i][j]`: after training task i, on task j; all T×T cells.
     pub accuracy: Vec<Vec<f64>>,
+    /// The same where the model is told the task and chooses among its classes; `null` if not all of it was measured.
+    #[serde(default)]
+    pub masked_accuracy: Option<Vec<Vec<f64>>>,
     /// Mean accuracy on each task just after training it.
     pub mft: f64,
     /// Mean accuracy on all tasks at the end.
@@ -264,6 +267,10 @@ impl MethodResult {
         percents("zero_shot", &self.zero_shot)?;
         sized("accuracy", self.accuracy.len())?;
         self.accuracy.iter().try_for_each(|row| percents("accuracy", row))?;
+        if let Some(masked) = &self.masked_accuracy {
+            sized("masked_accuracy", masked.len())?;
+            masked.iter().try_for_each(|row| percents("masked_accuracy", row))?;
+        }
         let mut numbers = vec![
             ("mft", self.mft),
             ("mfn", self.mfn),
@@ -304,6 +311,12 @@ impl MethodResult {
         let spectra = self.final_spectra();
         let mean = |f: fn(&Spectrum) -> f64| spectra.iter().map(|s| f(s)).sum::<f64>() / spectra.len() as f64;
         (!spectra.is_empty()).then(|| (mean(|s| s.top_share), mean(|s| s.effective_rank)))
+    }
+
+    /// [`Self::mfn`] where the model is told the task, if that was measured.
+    pub fn masked_mfn(&self) -> Option<f64> {
+        let last = self.masked_accuracy.as_ref()?.last()?;
+        Some(last.iter().sum::<f64>() / last.len() as f64)
     }
 
     /// Mean accuracy over the tasks seen, after each task.
@@ -375,6 +388,9 @@ mod tests {
         };
         assert_eq!(message(|r| r.methods[0].zero_shot.truncate(2)), "result: `lora-ft.zero_shot` has 2 entries, not 5");
         assert!(message(|r| r.methods[1].accuracy[2][0] = 101.0).contains("`ebo.accuracy` holds 101"));
+        assert!(
+            message(|r| r.methods[0].masked_accuracy = Some(Vec::new())).contains("`lora-ft.masked_accuracy` has 0")
+        );
         assert!(message(|r| r.methods[2].bwt = f64::NAN).contains("`eblora.bwt` is NaN"));
         assert!(message(|r| r.methods[2].spectra[0].task = 5).contains("names task 5 of 5"));
         assert!(message(|r| r.tasks.clear()).contains("`tasks` is empty"));
@@ -386,6 +402,17 @@ mod tests {
         assert!(message(r#"{"schema":"eblora.result","version":3}"#).contains("version 3; this eblora reads"));
         assert!(message(r#"{"schema":"eblora.result","version":2}"#).contains("missing field"));
         assert!(message("{").contains("not a result of eblora"));
+    }
+
+    #[test]
+    fn results_from_before_masked_accuracies_are_still_read() {
+        let mut json = serde_json::to_value(example::result()).unwrap();
+        for method in json["methods"].as_array_mut().unwrap() {
+            method.as_object_mut().unwrap().remove("masked_accuracy").unwrap();
+        }
+        let read = RunResult::from_json(json.to_string().as_bytes(), "f").unwrap();
+        assert!(read.methods.iter().all(|method| method.masked_mfn().is_none()));
+        assert_eq!(read.methods[0].accuracy, example::result().methods[0].accuracy);
     }
 
     #[test]

@@ -43,9 +43,10 @@ type Column = (&'static str, fn(&MethodResult) -> f64);
 /// The method that the others are compared with, where it ran.
 const REFERENCE: &str = "eblora";
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     ("MFT", |m| m.mft),
     ("MFN", |m| m.mfn),
+    ("masked MFN", |m| m.masked_mfn().unwrap_or(f64::NAN)),
     ("MAA", |m| m.maa),
     ("BWT", |m| m.bwt),
     ("FWT", |m| m.fwt_mtil),
@@ -138,6 +139,7 @@ fn table(columns: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> S
 
 fn shown(values: &[f64]) -> String {
     match mean_and_sd(values) {
+        (mean, _) if mean.is_nan() => "–".to_owned(),
         (mean, Some(sd)) => format!("{mean:.1} ± {sd:.1}"),
         (mean, None) => format!("{mean:.1}"),
     }
@@ -158,11 +160,16 @@ mod tests {
         let row = text.lines().find(|line| line.starts_with("| eblora |")).unwrap();
         assert!(row.contains(&format!("| {mfn:.1} ± 1.4 |")), "{row}");
         assert_eq!(text.lines().filter(|line| line.starts_with("| eblora |")).count(), 2);
+        let masked = first.methods[2].masked_accuracy.as_ref().unwrap()[4].iter().sum::<f64>() / 5.0;
+        assert!(row.contains(&format!("| {masked:.1} ± 0.0 |")), "{row}");
         let [lora, eblora] = [0, 2].map(|i| first.methods[i].mfn);
         let [low, high] = [lora - eblora - 2.0, lora - eblora];
         let row =
             format!("| {} | {:+.1} | {low:+.1} to {high:+.1} | 0 of 2 |", first.methods[0].name, (low + high) / 2.0);
         assert!(text.contains(&row), "{row}\n{text}");
+        let mut early = first.clone();
+        early.methods[0].masked_accuracy = None;
+        assert!(markdown(&[early, first.clone()]).unwrap().contains(" | – | "), "not measured for every seed");
         let alone = markdown(&[first]).unwrap();
         assert!(!alone.contains('±') && !alone.contains("bootstrap"), "one seed has no deviation");
     }

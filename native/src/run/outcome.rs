@@ -39,6 +39,7 @@ pub fn method_result(run: &MethodRun) -> Result<MethodResult, MetricError> {
         trainable_parameters: record.trainable_parameters,
         zero_shot: accuracy.zero_shot().unwrap_or_default().iter().copied().collect::<Option<_>>().unwrap_or_default(),
         accuracy: accuracy.complete_rows().unwrap_or_default(),
+        masked_accuracy: record.masked.complete_rows(),
         mft: or_zero(accuracy.mft()),
         mfn: or_zero(accuracy.mfn()),
         maa: or_zero(accuracy.maa()),

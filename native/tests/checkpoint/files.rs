@@ -23,6 +23,8 @@ fn state(step: usize) -> RunState<f32> {
     let mut record = RunRecord::new("method", 2);
     record.accuracy.set_zero_shot(&[10.0, 100.0 / 3.0]).unwrap();
     record.accuracy.push(&[200.0 / 7.0, 5e-324]).unwrap();
+    record.masked.set_zero_shot(&[10.0, 200.0 / 3.0]).unwrap();
+    record.masked.push(&[300.0 / 7.0, 0.1 + 0.2]).unwrap();
     record.losses.push(vec![0.1 + 0.2, f64::MIN_POSITIVE, 1e300]);
     record.spectra.push(SpectrumPoint { task: 0, step: 3, site: 4, sigma: vec![0.1, 1e-9] });
     record.memory.push(MemoryPoint { task: 0, site: 4, k: 2, dim: 5, stored: 10 });
@@ -80,7 +82,9 @@ fn a_snapshot_in_memory_is_what_a_store_writes_and_scores_that_nobody_measured_s
     torn.tensors.pop();
     assert!(torn.read(Path::new("x")).unwrap_err().to_string().starts_with("x: "));
     let mut wider = state(3);
-    wider.record.accuracy = wider.record.accuracy.with_columns(&[Some(0), None, Some(1)]);
+    for matrix in [&mut wider.record.accuracy, &mut wider.record.masked] {
+        *matrix = matrix.with_columns(&[Some(0), None, Some(1)]);
+    }
     let snapshot = Snapshot::of(&wider, &sittings(), "t".to_owned()).unwrap();
     let (read, _) = snapshot.read(Path::new("x")).unwrap();
     assert_eq!((read.record.accuracy.get(0, 1), read), (None, wider));

@@ -7,7 +7,7 @@ use eblora_core::adapter::{AdapterGrads, Adapters, HostFactors};
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::model::llama::{Choices, Llama, LlamaWeights, LlamaWorkspace, Ranking, TokenSet, Window};
-use eblora_core::model::{HostValues, Model, ModelError, Wanted};
+use eblora_core::model::{HostValues, Model, ModelError, Right, Wanted};
 use eblora_core::train::{GradientKind, GradientPass};
 use pollster::block_on;
 
@@ -293,8 +293,9 @@ fn answers_are_counted_as_greedy_decoding_or_the_likeliest_choice_gives_them() {
     let mut decoder = model.decoder(cpu, 8, 16).expect("memory");
     let third = block_on(model.generate(cpu, &mut decoder, None, &prompt[..2], (1, &[]))).expect("a token");
     let right = 1 + usize::from(third == [59]);
-    assert_eq!(block_on(model.count_right(cpu, work, None, &set, &[0, 1, 2])), Ok(right));
-    assert_eq!(block_on(model.count_right(cpu, work, None, &set, &[1])), Ok(0));
+    let both = |right| Ok(Right { free: right, masked: right });
+    assert_eq!(block_on(model.count_right(cpu, work, None, &set, &[0, 1, 2], &[])), both(right));
+    assert_eq!(block_on(model.count_right(cpu, work, None, &set, &[1], &[])), both(0));
 
     let answers: Vec<_> = [1, 2, 4].map(|n| fixture.labels(&format!("likelihood.{n}.answer"))).to_vec();
     let sums = [1, 2, 4].map(|n| fixture.scalar(&format!("likelihood.{n}.sum")));
@@ -305,8 +306,8 @@ fn answers_are_counted_as_greedy_decoding_or_the_likeliest_choice_gives_them() {
         let mut set = TokenSet::with_choices(choices).expect("choices");
         answers.iter().for_each(|answer| set.push_pair(&prompt, answer).expect("a choice"));
         for i in 0..3 {
-            let counted = block_on(model.count_right(cpu, work, None, &set, &[i]));
-            assert_eq!(counted, Ok(usize::from(i == best)), "{ranking:?}: {scores:?}");
+            let counted = block_on(model.count_right(cpu, work, None, &set, &[i], &[]));
+            assert_eq!(counted, both(usize::from(i == best)), "{ranking:?}: {scores:?}");
         }
     }
 }

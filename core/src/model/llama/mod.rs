@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use faer::Mat;
 
 use super::places::Places;
-use super::{Frozen, Linear, Model, ModelError, Samples, Site, Targets, Wanted, argmax, upload, weight_at};
+use super::{Frozen, Linear, Model, ModelError, Right, Samples, Site, Targets, Wanted, argmax, upload, weight_at};
 use crate::Real;
 use crate::adapter::Adapters;
 use crate::backend::{Backend, IGNORED};
@@ -329,9 +329,12 @@ impl<B: Backend> Model<B> for Llama<B> {
         adapters: Option<&Adapters<B>>,
         samples: &TokenSet,
         batch: &[usize],
-    ) -> Result<usize, ModelError> {
+        _: &[u32],
+    ) -> Result<Right, ModelError> {
+        // Choices are the task's own, and free answers have no classes.
+        let both = |right| Right { free: right, masked: right };
         if let Some(choices) = samples.choices() {
-            return self.count_chosen(backend, work, adapters, (samples, choices), batch).await;
+            return self.count_chosen(backend, work, adapters, (samples, choices), batch).await.map(both);
         }
         self.load(backend, work, samples, batch)?;
         self.forward(backend, work, adapters);
@@ -343,6 +346,6 @@ impl<B: Backend> Model<B> for Llama<B> {
             let hits = rows.by_ref().take(counted).filter(|(row, label)| argmax(row) == Some(**label as usize)).count();
             right += usize::from(hits == counted);
         }
-        Ok(right)
+        Ok(both(right))
     }
 }

@@ -4,6 +4,7 @@
 mod apt;
 mod bare_metal;
 mod browser;
+mod claims;
 mod models;
 mod node;
 mod process;
@@ -25,6 +26,12 @@ fn main() -> ExitCode {
         Ok(Task::List) => print!("{}", suite::list()),
         Ok(Task::Results(names)) => {
             if let Err(message) = results::make(&names) {
+                eprintln!("error: {message}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Ok(Task::Claims(names)) => {
+            if let Err(message) = claims::make(&names) {
                 eprintln!("error: {message}");
                 return ExitCode::FAILURE;
             }
@@ -60,6 +67,8 @@ enum Task {
     Web,
     /// The benchmarks whose tables the page is to have; none: all.
     Results(Vec<String>),
+    /// The experiments whose findings the page is to have anew; none: all.
+    Claims(Vec<String>),
     /// Indices into [`STAGES`], rising.
     Test(Vec<usize>),
 }
@@ -71,6 +80,7 @@ cargo xtask test                  run every check, in order, stopping at the fir
 cargo xtask test --only fmt,unit  run these stages only (and what they need)
 cargo xtask test --list           what the stages are
 cargo xtask results [NAME …]      run every benchmark config, or these, and write (their) tables to docs/results.md
+cargo xtask claims [NAME …]       run every experiment of the paper, or these, in full and write docs/claims.md
 cargo xtask web                   build the page into target/web (`eblora serve` shows it)
 cargo xtask python                make the Python that the `peft` stage needs, and say where it is
 cargo xtask help                  this text
@@ -88,6 +98,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         ["python"] => Ok(Task::Python),
         ["web"] => Ok(Task::Web),
         ["results", names @ ..] => Ok(Task::Results(names.iter().map(|&name| name.to_owned()).collect())),
+        ["claims", names @ ..] => Ok(Task::Claims(names.iter().map(|&name| name.to_owned()).collect())),
         ["test"] => Ok(Task::Test((0..STAGES.len()).collect())),
         ["test", "--list"] => Ok(Task::List),
         ["test", "--only"] => Err("--only takes the names of stages, such as --only fmt,unit".into()),
@@ -134,6 +145,7 @@ mod tests {
         assert_eq!((parsed("python"), parsed("web")), (Ok(Task::Python), Ok(Task::Web)));
         assert_eq!(parsed("results"), Ok(Task::Results(Vec::new())));
         assert_eq!(parsed("results text"), Ok(Task::Results(vec!["text".to_owned()])));
+        assert_eq!(parsed("claims rank order"), Ok(Task::Claims(vec!["rank".to_owned(), "order".to_owned()])));
         assert!(parsed("test --only").is_err());
         assert!(parsed("test --only ,").is_err());
     }

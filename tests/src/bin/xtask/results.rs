@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 Made by `cargo xtask results`, which trains the configs in `benchmarks` (a run that is there is kept) and writes their tables.
 Means over the seeds, ± the standard deviation. MFT: accuracy (%) on each task just after training it; MFN: on all tasks at the
-end; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained; stored: thousands of numbers that M needs at the end.
+end; masked: the same where the model is told the task and chooses among its classes; MAA: mean over all stages; BWT: change from just trained to the end; FWT: before a task is trained; stored: thousands of numbers that M needs at the end.
 Seconds are those of the machine named below a table, whatever else it did.
 The data and their checksums: [benchmarks/data](../benchmarks/data/README.md).
 ";
@@ -54,7 +54,7 @@ pub fn make(names: &[String]) -> Result<(), String> {
 }
 
 /// What stands in a page under the heading of this name, with it.
-fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+pub fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
     let start = page.find(&format!("\n## {name}\n"))? + 1;
     let rest = &page[start..];
     Some(&rest[..rest[2..].find("\n## ").map_or(rest.len(), |end| end + 3)])
