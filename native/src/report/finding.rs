@@ -154,6 +154,7 @@ impl Finding {
 
 /// A number with as many digits as tell something.
 pub(super) fn shown(number: f64) -> String {
+    let number = number + 0.0; // an empty sum is -0
     let size = number.abs();
     match size {
         _ if number == number.trunc() && size < 1e6 => format!("{number:.0}"),
@@ -174,6 +175,7 @@ mod tests {
         for (number, text) in [
             (3.0, "3"),
             (0.0, "0"),
+            (-0.0, "0"),
             (71.44, "71.4"),
             (-3.04, "-3.04"),
             (0.0122, "0.0122"),
