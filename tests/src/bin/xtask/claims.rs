@@ -18,7 +18,8 @@ const HEAD: &str = "\
 # What became of the paper's claims
 
 Made by `cargo xtask claims`, which runs every [experiment](experiments.md) in full (one that is there, in `target/claims`, is
-kept) and shows what it printed. Bundled model and data, seeds 0, 1 and 2; times are those of a machine with 2 cores and no GPU.
+kept) and shows what it printed. Bundled model and data, seeds 0, 1 and 2; times are those of a machine with 2 cores and no
+GPU, whatever else it did.
 ";
 
 /// Runs what has not been run yet, and writes the page; with names, runs these anew, and the others' sections stay.
