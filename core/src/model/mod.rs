@@ -222,7 +222,7 @@ pub trait Model<B: Backend> {
             for (row, &sample) in logits.chunks(self.classes()).zip(batch) {
                 let label = Some(samples.label(sample) as usize);
                 right.free += usize::from(argmax(row) == label);
-                right.masked += usize::from(argmax_among(row, classes) == label);
+                right.masked += usize::from(argmax_among(row, classes.iter().map(|&class| class as usize)) == label);
             }
             Ok(right)
         }
@@ -252,20 +252,14 @@ async fn weight_at<'l, B: Backend + 'l>(
 
 /// Index of the largest value, the first of equals; `None` where any is NaN.
 pub(crate) fn argmax<T: Real>(row: &[T]) -> Option<usize> {
-    let mut best = 0;
-    for (i, &x) in row.iter().enumerate() {
-        if x.partial_cmp(&row[best])? == core::cmp::Ordering::Greater {
-            best = i;
-        }
-    }
-    Some(best)
+    argmax_among(row, 0..row.len())
 }
 
-/// The class of the largest value among these classes, the first of equals; `None` where one of them is NaN or not there.
-fn argmax_among<T: Real>(row: &[T], classes: &[u32]) -> Option<usize> {
-    let mut best = *classes.first()? as usize;
-    for &class in classes {
-        let class = class as usize;
+/// The same among these classes; `None` also where there is none, or one is beyond the row.
+fn argmax_among<T: Real>(row: &[T], classes: impl IntoIterator<Item = usize>) -> Option<usize> {
+    let mut classes = classes.into_iter().peekable();
+    let mut best = *classes.peek()?;
+    for class in classes {
         if row.get(class)?.partial_cmp(row.get(best)?)? == core::cmp::Ordering::Greater {
             best = class;
         }
@@ -307,11 +301,11 @@ mod tests {
     #[test]
     fn only_the_task_s_classes_are_chosen_from() {
         let row = [5.0, 1.0, 3.0, 3.0, f64::NAN];
-        assert_eq!(argmax_among(&row, &[1, 2, 3]), Some(2));
-        assert_eq!(argmax_among(&row, &[0, 1, 2, 3]), Some(0));
-        assert_eq!(argmax_among(&row, &[1]), Some(1));
+        assert_eq!(argmax_among(&row, [1, 2, 3]), Some(2));
+        assert_eq!(argmax_among(&row, [0, 1, 2, 3]), Some(0));
+        assert_eq!(argmax_among(&row, [1]), Some(1));
         assert_eq!(
-            (argmax_among(&row, &[1, 4]), argmax_among(&row, &[1, 5]), argmax_among(&row, &[])),
+            (argmax_among(&row, [1, 4]), argmax_among(&row, [1, 5]), argmax_among(&row, [])),
             (None, None, None)
         );
     }

@@ -79,6 +79,7 @@ impl RunRecord {
 
     /// Adds what was measured before any training.
     pub(super) fn complete_zero_shot(&mut self, scores: &Scores) -> Result<(), MetricError> {
+        // Unless the state is from before these were measured: what is missing of both alone has scores.
         if self.masked.missing_zero_shot() == self.accuracy.missing_zero_shot() {
             self.masked.complete_zero_shot(&scores.masked)?;
         }

@@ -138,16 +138,26 @@ fn table(caption: &str, header: &[&str], rows: &[Vec<Cell>]) -> String {
 }
 
 fn summary_table(result: &RunResult) -> String {
-    let best = |f: fn(&MethodResult) -> f64| result.methods.iter().map(f).fold(f64::MIN, f64::max);
-    type Column = fn(&MethodResult) -> f64;
-    let scores: [Column; 6] = [|m| m.mft, |m| m.mfn, |m| m.maa, |m| m.bwt, |m| m.fwt_mtil, |m| m.fwt_cells];
+    type Column = fn(&MethodResult) -> Option<f64>;
+    let best = |f: Column| result.methods.iter().filter_map(f).reduce(f64::max);
+    let scores: [Column; 7] = [
+        |m| Some(m.mft),
+        |m| Some(m.mfn),
+        MethodResult::masked_mfn,
+        |m| Some(m.maa),
+        |m| Some(m.bwt),
+        |m| Some(m.fwt_mtil),
+        |m| Some(m.fwt_cells),
+    ];
     let rows: Vec<Vec<Cell>> = result
         .methods
         .iter()
         .map(|m| {
             let mut row = vec![plain(&m.name)];
-            row.extend(scores.map(|f| (signed_if_negative(f(m)), f(m) == best(f))));
-            row.insert(3, plain(m.masked_mfn().map_or(missing(), signed_if_negative)));
+            row.extend(scores.map(|f| match f(m) {
+                Some(score) => (signed_if_negative(score), best(f) == Some(score)),
+                None => plain(missing()),
+            }));
             let (top, rank) = m
                 .final_balance()
                 .map_or((missing(), missing()), |(top, rank)| (format!("{:.1} %", 100.0 * top), format!("{rank:.2}")));

@@ -29,9 +29,9 @@ fn tile_size(m: usize, n: usize, k: usize) -> (usize, usize) {
 pub(super) struct Ends<'a, T> {
     pub scale: T,
     /// The bias, where it is what the product is added to.
-    pub before: Option<&'a [T]>,
+    before: Option<&'a [T]>,
     /// The bias, where it is added to what is there already.
-    pub after: Option<&'a [T]>,
+    after: Option<&'a [T]>,
     /// Whether the product, or its first part, is added.
     pub accum: Accum,
 }
@@ -47,6 +47,20 @@ impl<'a, T: Real> Ends<'a, T> {
         let bias = bias.map(|t| &t.data[..n]);
         let accum = if accumulate || bias.is_some() { Accum::Add } else { Accum::Replace };
         Self { scale, before: bias.filter(|_| !accumulate), after: bias.filter(|_| accumulate), accum }
+    }
+
+    /// What comes before the product of a tile that begins at column `col`.
+    pub fn begin(&self, tile: MatMut<'_, T>, col: usize) {
+        if let Some(bias) = self.before {
+            each_row(tile, |row| row.copy_from_slice(&bias[col..][..row.len()]));
+        }
+    }
+
+    /// What comes after it.
+    pub fn finish(&self, tile: MatMut<'_, T>, col: usize) {
+        if let Some(bias) = self.after {
+            each_row(tile, |row| row.iter_mut().zip(&bias[col..]).for_each(|(y, &b)| *y += b));
+        }
     }
 }
 
@@ -66,24 +80,20 @@ pub fn matmul<T: Real>(
         b.rows,
         b.cols
     );
-    let Ends { scale, before, after, accum } = Ends::of(epilogue, n);
+    let ends = Ends::of(epilogue, n);
     let (a, b) = (a.matrix(), b.matrix());
     let (values, stride) = dst.into_rows();
     let out = row_major_mut(values, m, n, stride.max(n));
     for_each_tile(out, tile_size(m, n, k), m * n * k, &|row, col, mut tile: MatMut<'_, T>| {
         let (a, b) = (a.subrows(row, tile.nrows()), b.subcols(col, tile.ncols()));
-        if let Some(bias) = before.map(|bias| &bias[col..]) {
-            each_row(tile.as_mut(), |row| row.copy_from_slice(&bias[..row.len()]));
-        }
-        faer_matmul(tile.as_mut(), accum, a, b, scale, Par::Seq);
-        if let Some(bias) = after.map(|bias| &bias[col..]) {
-            each_row(tile, |row| row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b));
-        }
+        ends.begin(tile.as_mut(), col);
+        faer_matmul(tile.as_mut(), ends.accum, a, b, ends.scale, Par::Seq);
+        ends.finish(tile, col);
     });
 }
 
 /// Runs `f` over the rows of a tile of a row-major matrix.
-pub(super) fn each_row<T: Real>(tile: MatMut<'_, T>, f: impl Fn(&mut [T])) {
+fn each_row<T: Real>(tile: MatMut<'_, T>, f: impl Fn(&mut [T])) {
     for row in tile.row_iter_mut() {
         let row = row.try_as_row_major_mut().expect("the values of a row lie side by side in a row-major matrix");
         f(row.as_slice_mut());

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::matmul::{Ends, TILE_COLUMNS, each_row, matmul};
+use super::matmul::{Ends, TILE_COLUMNS, matmul};
 use super::tensor::{CpuTensor, row_major_mut, same};
 use super::threads::for_each_tile;
 use crate::Real;
@@ -80,21 +80,19 @@ pub fn matmul_weights<T: Real>(
     let (m, n, k) = (dst.rows, dst.cols, a.cols);
     same("matmul_weights", (m, n), (a.rows, cols));
     same("matmul_weights", (k, n), (rows, cols));
-    let Ends { scale, before, after, accum } = Ends::of(epilogue, n);
+    let ends = Ends::of(epilogue, n);
     let a = a.matrix();
     let (values, ld) = dst.into_rows();
     let out = row_major_mut(values, m, n, ld.max(n));
     let width = if transposed { PANEL / k.max(1) / 16 * 16 } else { TILE_COLUMNS }.max(16);
     for_each_tile(out, (m, width), m * n * k, &|_, first, mut block: MatMut<'_, T>| {
         let count = block.ncols();
-        if let Some(bias) = before {
-            each_row(block.as_mut(), |row| row.copy_from_slice(&bias[first..first + count]));
-        }
+        ends.begin(block.as_mut(), first);
         if transposed {
             // Rows of the stored matrix are columns of the product.
             let panel = unpacked(tensor, (first..first + count).map(|i| offset + i * stride), k);
             let panel = MatRef::from_row_major_slice(&panel, count, k);
-            faer_matmul(block.as_mut(), accum, a, panel.transpose(), scale, Par::Seq);
+            faer_matmul(block.as_mut(), ends.accum, a, panel.transpose(), ends.scale, Par::Seq);
         } else {
             // Panels are parts of the sum.
             let height = (PANEL / count.max(1)).clamp(1, k.max(1));
@@ -104,14 +102,12 @@ pub fn matmul_weights<T: Real>(
                 let part = height.min(k - done);
                 let panel = unpacked(tensor, (done..done + part).map(|i| offset + i * stride + first), count);
                 let panel = MatRef::from_row_major_slice(&panel, part, count);
-                let accum = if done == 0 { accum } else { Accum::Add };
-                faer_matmul(block.as_mut(), accum, a.subcols(done, part), panel, scale, Par::Seq);
+                let accum = if done == 0 { ends.accum } else { Accum::Add };
+                faer_matmul(block.as_mut(), accum, a.subcols(done, part), panel, ends.scale, Par::Seq);
                 done += part.max(1);
             }
         }
-        if let Some(bias) = after {
-            each_row(block, |row| row.iter_mut().zip(&bias[first..]).for_each(|(y, &b)| *y += b));
-        }
+        ends.finish(block, first);
     });
 }
 

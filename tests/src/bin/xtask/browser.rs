@@ -1,6 +1,6 @@
 //! The page's tests in a real browser: Chromium, with WebGPU by its software adapter.
 
-use crate::process::{built, command, root, run, succeeds};
+use crate::process::{command, program, root, run, succeeds};
 use crate::{apt, node, web};
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub fn test() -> Result<(), String> {
     let mut node = command("node", &["--test", "--test-concurrency=1", "--test-reporter=spec"]);
     node.args(tests)
         .env("CHROMIUM", chromium)
-        .env("EBLORA", built()?.join(format!("eblora{}", std::env::consts::EXE_SUFFIX)))
+        .env("EBLORA", program("eblora")?)
         .env("EBLORA_WEB", web::folder())
         .env("EBLORA_PARITY", parity)
         .env("EBLORA_WEB_TOOLS", node::tools());

@@ -1,11 +1,10 @@
 //! `cargo xtask claims`: runs the paper's experiments in full and writes what they found to `docs/claims.md`.
 
-use std::fmt::Write;
 use std::fs;
 use std::time::Instant;
 
-use crate::process::{built, cargo, command, output, root, run};
-use crate::results::section;
+use crate::page;
+use crate::process::{cargo, command, output, program, root, run};
 
 const PAGE: &str = "docs/claims.md";
 /// Where the pages, the numbers and what was printed are kept, of experiments that are through.
@@ -28,21 +27,11 @@ pub fn make(names: &[String]) -> Result<(), String> {
         return Err(format!("there is no experiment {unknown}; there are {}", EXPERIMENTS.join(", ")));
     }
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let eblora = built()?.join(format!("eblora{}", std::env::consts::EXE_SUFFIX));
-    let before = fs::read_to_string(root().join(PAGE)).unwrap_or_default();
-    let mut page = HEAD.to_owned();
-    for name in EXPERIMENTS {
-        let asked = names.iter().any(|asked| asked == name);
-        if !names.is_empty() && !asked {
-            if let Some(kept) = section(&before, name) {
-                // Writing to a String cannot fail.
-                let _ = write!(page, "\n{}\n", kept.trim_end());
-            }
-            continue;
-        }
+    let eblora = program("eblora")?;
+    page::write(PAGE, HEAD, &EXPERIMENTS, names, |name| {
         let kept = root().join(FOLDER).join(format!("{name}.txt"));
         let printed = match fs::read_to_string(&kept) {
-            Ok(printed) if !asked => printed,
+            Ok(printed) if names.is_empty() => printed,
             _ => {
                 println!("$ eblora experiment {name}");
                 let start = Instant::now();
@@ -53,11 +42,8 @@ pub fn make(names: &[String]) -> Result<(), String> {
                 printed
             }
         };
-        let _ = write!(page, "\n## {name}\n\n{}", shown(name, &printed)?);
-    }
-    fs::write(root().join(PAGE), page).map_err(|e| format!("{PAGE}: {e}"))?;
-    println!("{PAGE} is written");
-    Ok(())
+        shown(name, &printed)
+    })
 }
 
 /// The claim and the verdict in words, then the table as it was printed, and the time it took.

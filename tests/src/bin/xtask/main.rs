@@ -7,6 +7,7 @@ mod browser;
 mod claims;
 mod models;
 mod node;
+mod page;
 mod process;
 mod python;
 mod results;
@@ -21,41 +22,32 @@ use suite::STAGES;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match parse(&arguments) {
-        Ok(Task::Help) => print!("{}", help()),
-        Ok(Task::List) => print!("{}", suite::list()),
-        Ok(Task::Results(names)) => {
-            if let Err(message) = results::make(&names) {
-                eprintln!("error: {message}");
-                return ExitCode::FAILURE;
-            }
+    let done = match parse(&arguments) {
+        Ok(Task::Help) => {
+            print!("{}", help());
+            Ok(())
         }
-        Ok(Task::Claims(names)) => {
-            if let Err(message) = claims::make(&names) {
-                eprintln!("error: {message}");
-                return ExitCode::FAILURE;
-            }
+        Ok(Task::List) => {
+            print!("{}", suite::list());
+            Ok(())
         }
-        Ok(Task::Web) => {
-            if let Err(message) = web::build() {
-                eprintln!("error: {message}");
-                return ExitCode::FAILURE;
-            }
-        }
-        Ok(Task::Python) => match python::prepare() {
-            Ok(python) => println!("{}", python.display()),
-            Err(message) => {
-                eprintln!("error: {message}");
-                return ExitCode::FAILURE;
-            }
-        },
+        Ok(Task::Results(names)) => results::make(&names),
+        Ok(Task::Claims(names)) => claims::make(&names),
+        Ok(Task::Web) => web::build(),
+        Ok(Task::Python) => python::prepare().map(|python| println!("{}", python.display())),
         Ok(Task::Test(chosen)) => return if suite::run(&chosen) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         Err(message) => {
             eprintln!("error: {message}\n\n{}", help());
             return ExitCode::from(2);
         }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
 
 /// What the command line asks for.

@@ -50,6 +50,11 @@ pub fn built() -> Result<PathBuf, String> {
     Ok(program.parent().expect("a program lies in a folder").to_path_buf())
 }
 
+/// One of the programs that the suite builds.
+pub fn program(name: &str) -> Result<PathBuf, String> {
+    Ok(built()?.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+}
+
 /// The command as one would type it; cargo and paths in the repository without their folders.
 fn line(command: &Command) -> String {
     let show = |text: &OsStr| text.to_string_lossy().replace(&format!("{}/", root().display()), "");

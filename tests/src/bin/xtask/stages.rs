@@ -1,9 +1,8 @@
 //! The stages that run on this machine. All of them use cargo's `dev` profile, which optimises, and build the workspace
 //! with the same set of targets, so that the heavy dependencies compile once.
 
-use crate::process::{built, cargo, command, output, root, run, succeeds};
+use crate::process::{built, cargo, command, output, program, root, run, succeeds};
 use crate::{models, python, vulkan};
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// The manifest of the bare-metal program, which is outside the workspace.
@@ -73,10 +72,10 @@ pub fn examples() -> Result<(), String> {
     std::fs::create_dir_all(&empty).map_err(|error| format!("{} can't be made: {error}", empty.display()))?;
     for (member, source) in names {
         let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let program: PathBuf = built()?.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+        let example = program(&format!("examples/{name}"))?;
         println!("{member}/examples/{name}:");
         let begun = Instant::now();
-        run(command(program, &[]).current_dir(&empty))?;
+        run(command(example, &[]).current_dir(&empty))?;
         println!("({:.1} s)", begun.elapsed().as_secs_f64());
     }
     Ok(())
