@@ -207,9 +207,9 @@ impl<B: Backend> Method<B> for Eblora<B> {
         self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
         self.memories.begin(start.sites);
         let factors = self.initial_factors(&start)?;
+        self.memories.note(start.gradients); // which are now halved
         let adapters = Adapters::upload(backend, &factors, start.sites.len(), None)?;
         self.states = adapters.stacks.iter().map(|s| self.stack_state(backend, s)).collect::<Result<_, _>>()?;
-        self.memories.note(start.gradients);
         self.trained.clear(); // of a task that was not ended
         Ok(adapters)
     }

@@ -77,9 +77,9 @@ impl<B: Backend> FrozenA<B> {
             let v = q * faer::Scale(B::Scalar::of(start.length));
             factors.push(HostFactors { site: index, u: Mat::zeros(site.out, rank), v, s: B::Scalar::of(start.scale) });
         }
+        self.memories.note(matrices);
         let adapters = Adapters::upload(backend, &factors, sites.len(), Some(start.scale))?.freeze_v();
         self.states = PairState::all(backend, start.adamw, &adapters)?;
-        self.memories.note(matrices);
         Ok(adapters)
     }
 

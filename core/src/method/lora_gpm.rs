@@ -110,8 +110,9 @@ impl<B: Backend> Method<B> for LoraGpm<B> {
         self.layers = start.sites.iter().map(|s| s.name.clone()).collect();
         self.memories.begin(start.sites);
         let (factors, scale) = (self.initial_factors(&start)?, self.config.alpha / self.config.rank as f64);
-        let adapters = Adapters::upload(backend, &factors, start.sites.len(), Some(scale))?;
         self.states.clear();
+        self.memories.note(start.gradients); // which are now halved
+        let adapters = Adapters::upload(backend, &factors, start.sites.len(), Some(scale))?;
         for stack in &adapters.stacks {
             let ((_, inp, r), count) = (stack.extents, stack.sites.len());
             let restriction = match self.memories.upload(backend, &stack.sites)? {
@@ -120,7 +121,6 @@ impl<B: Backend> Method<B> for LoraGpm<B> {
             };
             self.states.push(PairState::new(backend, self.config.adamw, stack)?.off(restriction));
         }
-        self.memories.note(start.gradients);
         Ok(adapters)
     }
 

@@ -24,7 +24,26 @@ pub enum GradientKind {
 /// The gradient of one site while it is summed up.
 enum Sum<B: Backend> {
     Exact(B::Tensor),
-    Sketch { host: TwoSidedSketch<B::Scalar>, omega: B::Tensor, psi: B::Tensor, s_in: B::Tensor, s_out: B::Tensor },
+    Sketch { shape: usize, s_in: B::Tensor, s_out: B::Tensor },
+}
+
+/// What all layers of one shape have in common: the empty sketch with the test matrices, and those on the device.
+struct SketchShape<B: Backend> {
+    empty: TwoSidedSketch<B::Scalar>,
+    omega: B::Tensor,
+    psi: B::Tensor,
+}
+
+impl<B: Backend> SketchShape<B> {
+    fn new(backend: &B, [out, inp]: [usize; 2], rank: usize, seed: u64) -> Result<Self, BackendError> {
+        let empty = TwoSidedSketch::new(out, inp, rank, default_oversample(rank), seed);
+        let (omega, psi) = (upload(backend, empty.omega())?, upload(backend, empty.psi())?);
+        Ok(Self { empty, omega, psi })
+    }
+
+    fn extents(&self) -> [usize; 2] {
+        [self.empty.outputs(), self.empty.inputs()]
+    }
 }
 
 /// What is averaged over the sample.
@@ -39,6 +58,7 @@ pub enum Mean {
 /// Sums up the weight gradients of all sites on the device, or their inputs' covariances.
 pub struct GradientPass<B: Backend> {
     mean: Mean,
+    shapes: Vec<SketchShape<B>>,
     sums: Vec<Sum<B>>,
     /// `dy·Ω` or `x·Ψ` of one batch.
     narrow: B::Tensor,
@@ -72,26 +92,24 @@ impl<B: Backend> GradientPass<B> {
         seed: u64,
     ) -> Result<Self, BackendError> {
         let mut sums = Vec::with_capacity(sites.len());
-        let mut width = 0;
+        let mut shapes: Vec<SketchShape<B>> = Vec::new();
         for site in sites {
-            let out = if mean == Mean::Inputs { site.inp } else { site.out };
+            let extents @ [out, inp] = [if mean == Mean::Inputs { site.inp } else { site.out }, site.inp];
             sums.push(match kind {
-                GradientKind::Exact => Sum::Exact(backend.zeros([1, out, site.inp])?),
+                GradientKind::Exact => Sum::Exact(backend.zeros([1, out, inp])?),
                 GradientKind::Sketch { rank } => {
-                    let host = TwoSidedSketch::new(out, site.inp, rank, default_oversample(rank), seed);
-                    let (p, q) = (host.p(), host.q());
-                    width = width.max(p).max(q);
-                    Sum::Sketch {
-                        omega: upload(backend, host.omega())?,
-                        psi: upload(backend, host.psi())?,
-                        s_in: backend.zeros([1, site.inp, p])?,
-                        s_out: backend.zeros([1, out, q])?,
-                        host,
+                    let known = shapes.iter().position(|shape| shape.extents() == extents);
+                    let shape = known.unwrap_or(shapes.len());
+                    if known.is_none() {
+                        shapes.push(SketchShape::new(backend, extents, rank, seed)?);
                     }
+                    let (p, q) = (shapes[shape].empty.p(), shapes[shape].empty.q());
+                    Sum::Sketch { shape, s_in: backend.zeros([1, inp, p])?, s_out: backend.zeros([1, out, q])? }
                 }
             });
         }
-        Ok(Self { mean, sums, narrow: backend.zeros([1, rows, width])?, weight: 1.0 })
+        let width = shapes.iter().map(|shape| shape.empty.p().max(shape.empty.q())).max().unwrap_or(0);
+        Ok(Self { mean, shapes, sums, narrow: backend.zeros([1, rows, width])?, weight: 1.0 })
     }
 
     /// Weight of the following batches: their share of the sample.
@@ -108,9 +126,10 @@ impl<B: Backend> GradientPass<B> {
         for (site, sum) in self.sums.into_iter().enumerate() {
             gradients.push(match sum {
                 Sum::Exact(g) => Gradient::Exact(read(backend, &g).await?),
-                Sum::Sketch { host, s_in, s_out, .. } => {
+                Sum::Sketch { shape, s_in, s_out } => {
                     let (s_in, s_out) = (read(backend, &s_in).await?, read(backend, &s_out).await?);
-                    let recovered = host.from_parts(s_in, s_out).and_then(|sketch| sketch.decompose(sketch.q()));
+                    let empty = &self.shapes[shape].empty;
+                    let recovered = empty.from_parts(s_in, s_out).and_then(|sketch| sketch.decompose(sketch.q()));
                     let (svd, total_energy) = recovered.map_err(|source| GradientError::Sketch { site, source })?;
                     Gradient::Factored { u: svd.u, s: svd.s, v: svd.v, total_energy }
                 }
@@ -133,8 +152,9 @@ impl<B: Backend> WeightGradients<B> for GradientPass<B> {
         let dy = if self.mean == Mean::Inputs { x } else { dy };
         match &mut self.sums[site] {
             Sum::Exact(g) => backend.matmul(ViewMut::all(g), dy.t(), x, add),
-            Sum::Sketch { host, omega, psi, s_in, s_out } => {
-                let (p, q, n) = (host.p(), host.q(), dy.rows);
+            Sum::Sketch { shape, s_in, s_out } => {
+                let SketchShape { empty, omega, psi } = &self.shapes[*shape];
+                let (p, q, n) = (empty.p(), empty.q(), dy.rows);
                 backend.matmul(packed_mut(&mut self.narrow, n, p), dy, View::all(omega), Epilogue::default());
                 backend.matmul(ViewMut::all(s_in), x.t(), packed(&self.narrow, n, p), add);
                 backend.matmul(packed_mut(&mut self.narrow, n, q), x, View::all(psi), Epilogue::default());
@@ -158,4 +178,19 @@ pub enum GradientError {
         /// Why.
         source: SketchError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+
+    #[test]
+    fn layers_of_one_shape_share_their_test_matrices() {
+        let site = |out, inp| Site { name: "layer".into(), out, inp, depth: 0 };
+        let sites = [site(30, 20), site(20, 30), site(30, 20), site(30, 20)];
+        let kind = GradientKind::Sketch { rank: 2 };
+        let shapes = |mean| GradientPass::of(&Cpu::<f32>::new(), mean, &sites, kind, 4, 0).unwrap().shapes.len();
+        assert_eq!((shapes(Mean::Gradient), shapes(Mean::Inputs)), (2, 2));
+    }
 }
