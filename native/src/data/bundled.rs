@@ -127,6 +127,7 @@ fn pair(images: &At, labels: &At) -> Result<ImageSet, Error> {
 #[cfg(all(test, feature = "bundled"))]
 mod tests {
     use super::*;
+    use crate::model::vit_folder::LinearWeights;
 
     #[test]
     fn the_bundle_is_whole_and_balanced() {
@@ -141,18 +142,22 @@ mod tests {
         }
     }
 
+    fn assert_orthonormal(prototypes: &LinearWeights) {
+        let rows = prototypes.weight.to_f32();
+        for (i, a) in rows.chunks(prototypes.cols).enumerate() {
+            for (j, b) in rows.chunks(prototypes.cols).enumerate() {
+                let dot: f32 = a.iter().zip(b).map(|(x, y)| x * y).sum();
+                assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5, "prototypes {i}, {j}: {dot}");
+            }
+        }
+    }
+
     #[test]
     fn the_base_is_the_one_its_readme_describes() {
         let base = base().unwrap();
         assert_eq!((base.config.tokens(), base.config.labels.len(), base.adapted().count()), (16, 20, 24));
         assert_eq!((base.preprocess.image_mean[0], base.preprocess.image_std[0]), (0.2, 0.33));
-        let p = &base.weights.classifier; // orthonormal prototypes
-        for (i, a) in p.weight.chunks(p.cols).enumerate() {
-            for (j, b) in p.weight.chunks(p.cols).enumerate() {
-                let dot: f32 = a.iter().zip(b).map(|(x, y)| x * y).sum();
-                assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5, "prototypes {i}, {j}: {dot}");
-            }
-        }
+        assert_orthonormal(&base.weights.classifier);
     }
 
     #[test]
@@ -162,11 +167,6 @@ mod tests {
         base.add_class("spiral");
         let p = &base.weights.classifier;
         assert_eq!((p.rows, base.config.labels.len(), base.config.labels[21].as_str()), (22, 22, "spiral"));
-        for (i, a) in p.weight.chunks(p.cols).enumerate() {
-            for (j, b) in p.weight.chunks(p.cols).enumerate() {
-                let dot: f32 = a.iter().zip(b).map(|(x, y)| x * y).sum();
-                assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5, "prototypes {i}, {j}: {dot}");
-            }
-        }
+        assert_orthonormal(p);
     }
 }

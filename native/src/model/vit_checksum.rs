@@ -2,14 +2,21 @@
 
 use super::vit_folder::{LinearWeights, NormWeights, VitFolder};
 
-/// CRC-32 of extents, preprocessing and all weights; where the model lies does not count.
+/// CRC-32 of extents, preprocessing and all weights in f32; where the model lies does not count, nor in how many bits it is
+/// stored.
 pub fn checksum(folder: &VitFolder) -> u32 {
     let VitFolder { source: _, config, preprocess, weights } = folder;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(format!("{config:?} {preprocess:?}").as_bytes());
     let mut add = |values: &[f32]| values.iter().for_each(|x| hasher.update(&x.to_le_bytes()));
-    let linear = |add: &mut dyn FnMut(&[f32]), l: &LinearWeights| {
-        add(&l.weight);
+    let mut part = [0.0; 1024];
+    let mut linear = |add: &mut dyn FnMut(&[f32]), l: &LinearWeights| {
+        let (stored, total) = (l.weight.stored(), l.weight.stored().len());
+        for first in (0..total).step_by(part.len()) {
+            let part = &mut part[..(total - first).min(1024)];
+            stored.unpack(first, part);
+            add(part);
+        }
         add(l.bias.as_deref().unwrap_or_default());
     };
     let norm = |add: &mut dyn FnMut(&[f32]), n: &NormWeights| {
@@ -36,6 +43,13 @@ pub fn checksum(folder: &VitFolder) -> u32 {
 mod tests {
     use super::*;
     use crate::data::bundled;
+    use eblora_core::model::HostValues;
+
+    fn add_one(linear: &mut LinearWeights, place: usize) {
+        let mut values = linear.weight.to_f32();
+        values[place] += 1.0;
+        linear.weight = HostValues::F32(values);
+    }
 
     #[test]
     fn every_weight_counts_and_the_place_does_not() {
@@ -49,10 +63,10 @@ mod tests {
         assert!(!changed(|b| b.source = "elsewhere".to_owned()));
         assert!(changed(|b| b.config.layer_norm_eps *= 2.0));
         assert!(changed(|b| b.preprocess.rescale_factor *= 2.0));
-        assert!(changed(|b| b.weights.classifier.weight[0] += 1.0));
-        assert!(changed(|b| b.weights.layers[3].fc2.weight[5] += 1.0));
+        assert!(changed(|b| add_one(&mut b.weights.classifier, 0)));
+        assert!(changed(|b| add_one(&mut b.weights.layers[3].fc2, 1500)));
         assert!(changed(|b| b.weights.layers[0].ln1.bias[0] += 1.0));
         assert!(changed(|b| b.weights.position[0] += 1.0));
-        assert!(changed(|b| b.weights.patch_projection.weight[0] += 1.0));
+        assert!(changed(|b| add_one(&mut b.weights.patch_projection, 0)));
     }
 }

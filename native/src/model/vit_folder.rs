@@ -1,5 +1,6 @@
 //! A Hugging Face `ViTForImageClassification` folder as plain data.
 
+use eblora_core::model::HostValues;
 use eblora_core::model::vit::class_row;
 use thiserror::Error;
 
@@ -138,8 +139,8 @@ pub struct LinearWeights {
     pub rows: usize,
     /// Input size.
     pub cols: usize,
-    /// `rows·cols` values, row by row.
-    pub weight: Vec<f32>,
+    /// `rows·cols` values, row by row, as the file stores them.
+    pub weight: HostValues,
     /// `rows` values.
     pub bias: Option<Vec<f32>>,
 }
@@ -183,8 +184,9 @@ impl VitFolder {
     /// Gives the frozen head a row for a class that it doesn't know: [`class_row`], and the mean of the biases.
     pub fn add_class(&mut self, name: &str) {
         let head = &mut self.weights.classifier;
-        let row = class_row(&head.weight, head.cols, name);
-        head.weight.extend(row);
+        let mut rows = head.weight.to_f32();
+        rows.extend(class_row(&rows, head.cols, name));
+        head.weight = HostValues::F32(rows);
         if let Some(bias) = &mut head.bias {
             bias.push(bias.iter().sum::<f32>() / bias.len().max(1) as f32);
         }
@@ -210,7 +212,7 @@ fn read_weights(config: &VitConfigFile, tensors: &mut Tensors) -> Result<VitWeig
         file_name: names::PATCH_PROJECTION.to_owned(),
         rows: d,
         cols: config.patch_len(),
-        weight: tensors.take_shaped(&format!("{}.weight", names::PATCH_PROJECTION), &patch)?,
+        weight: tensors.take_stored_shaped(&format!("{}.weight", names::PATCH_PROJECTION), &patch)?,
         bias: Some(tensors.take_shaped(&format!("{}.bias", names::PATCH_PROJECTION), &[d])?),
     };
     let position = tensors.take_shaped(names::POSITION, &[1, config.tokens(), d])?;
@@ -278,7 +280,7 @@ fn linear(
     cols: usize,
     bias: bool,
 ) -> Result<LinearWeights, VitError> {
-    let weight = tensors.take_shaped(&format!("{name}.weight"), &[rows, cols])?;
+    let weight = tensors.take_stored_shaped(&format!("{name}.weight"), &[rows, cols])?;
     let bias = bias.then(|| tensors.take_shaped(&format!("{name}.bias"), &[rows])).transpose()?;
     Ok(LinearWeights { file_name: name, rows, cols, weight, bias })
 }
@@ -293,6 +295,8 @@ fn norm(tensors: &mut Tensors, name: &str, d: usize) -> Result<NormWeights, VitE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::vit_checksum::checksum;
+    use half::{bf16, f16};
     use safetensors::tensor::{Dtype, TensorView};
     use std::path::Path;
 
@@ -328,22 +332,29 @@ mod tests {
         all
     }
 
-    /// The file; the values count up, so that a mix-up shows.
-    fn file(list: &[(String, Vec<usize>)]) -> Vec<u8> {
+    /// The file; the values count up in steps that every float type holds exactly, so that a mix-up shows.
+    fn file(list: &[(String, Vec<usize>)], kind: Dtype) -> Vec<u8> {
+        let bytes = |x: f32| match kind {
+            Dtype::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
+            Dtype::BF16 => bf16::from_f32(x).to_le_bytes().to_vec(),
+            _ => x.to_le_bytes().to_vec(),
+        };
         let data: Vec<Vec<u8>> = list
             .iter()
             .enumerate()
-            .map(|(i, (_, s))| {
-                (0..s.iter().product()).flat_map(|j: usize| ((100 * i + j) as f32).to_le_bytes()).collect()
-            })
+            .map(|(i, (_, s))| (0..s.iter().product()).flat_map(|j: usize| bytes((4 * i + j % 4) as f32)).collect())
             .collect();
-        let views = list.iter().zip(&data).map(|((n, s), d)| (n, TensorView::new(Dtype::F32, s.clone(), d).unwrap()));
+        let views = list.iter().zip(&data).map(|((n, s), d)| (n, TensorView::new(kind, s.clone(), d).unwrap()));
         safetensors::serialize(views, None).unwrap()
     }
 
     fn read(config: &str, list: &[(String, Vec<usize>)]) -> Result<VitFolder, VitError> {
+        read_stored(config, list, Dtype::F32)
+    }
+
+    fn read_stored(config: &str, list: &[(String, Vec<usize>)], kind: Dtype) -> Result<VitFolder, VitError> {
         let config = VitConfigFile::from_bytes(config.as_bytes(), "config.json")?;
-        let tensors = Tensors::from_bytes(file(list), "model.safetensors")?;
+        let tensors = Tensors::from_bytes(file(list, kind), "model.safetensors")?;
         VitFolder::from_parts("test".into(), config, Preprocess::default_for(1), tensors)
     }
 
@@ -356,8 +367,27 @@ mod tests {
             assert_eq!((&a.file_name, &b.file_name), (&site.transformers4(0), &site.transformers5(0)));
         }
         assert_eq!(four.weights.layers[0].ln1, five.weights.layers[0].ln1);
-        assert_eq!(four.weights.patch_projection.weight.len(), 16);
-        assert_eq!(four.weights.layers[0].fc1.weight[0], 1400.0, "fc1 is the fifteenth tensor");
+        assert_eq!(four.weights.patch_projection.weight.stored().len(), 16);
+        assert_eq!(
+            four.weights.layers[0].fc1.weight.to_f32()[..5],
+            [56.0, 57.0, 58.0, 59.0, 56.0],
+            "fc1 is the fifteenth tensor"
+        );
+    }
+
+    #[test]
+    fn weights_stay_as_they_are_stored() {
+        let plain = read(CONFIG, &tensors(0)).unwrap();
+        for kind in [Dtype::F16, Dtype::BF16] {
+            let mut stored = read_stored(CONFIG, &tensors(0), kind).unwrap();
+            assert_eq!(checksum(&stored), checksum(&plain));
+            for ((_, site, a), (_, _, b)) in stored.adapted().zip(plain.adapted()) {
+                assert!(a != b && a.weight.stored().len() == a.rows * a.cols, "{site:?} is widened");
+                assert_eq!((a.weight.to_f32(), &a.bias), (b.weight.to_f32(), &b.bias));
+            }
+            stored.add_class("d");
+            assert_eq!(stored.weights.classifier.weight.stored().len(), 4 * 4);
+        }
     }
 
     #[test]

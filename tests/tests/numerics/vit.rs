@@ -11,7 +11,7 @@ use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::method::{Eblora, EbloraConfig, Method, TaskStart};
 use eblora_core::model::vit::{Vit, VitWorkspace};
-use eblora_core::model::{Model, ModelError, Wanted};
+use eblora_core::model::{HostValues, Model, ModelError, Wanted};
 use eblora_core::train::{GradientKind, GradientPass};
 use eblora_gpu::{Counters, Gpu};
 use faer::Mat;
@@ -35,15 +35,24 @@ struct Forward<T> {
 
 impl<'b, B: Backend + 'static> Case<'b, B> {
     fn new(backend: &'b B, folder: &str, fixture: &str) -> Self {
+        Self::of(backend, &VitFolder::read(path(folder)).expect("a model"), fixture)
+    }
+
+    fn of(backend: &'b B, folder: &VitFolder, fixture: &str) -> Self {
         let fixture = Fixture::read(fixture);
-        let folder = VitFolder::read(path(folder)).expect("a model");
-        let model = Vit::new(backend, &config(&folder), &weights(&folder)).expect("a model");
-        let labels = fixture.labels("labels");
+        let model = Vit::new(backend, &config(folder), &weights(folder)).expect("a model");
+        let batch = fixture.labels("labels").len();
         // Room for more than the batch: what lies behind it must not matter.
-        let mut work = model.workspace(backend, labels.len() + 2).expect("memory");
-        let pixels: Vec<_> = fixture.get("pixels").values.iter().map(|&x| B::Scalar::of(x)).collect();
-        model.load_normalized(backend, &mut work, &pixels, &labels).expect("a batch");
-        Self { fixture, backend, model, work, batch: labels.len() }
+        let work = model.workspace(backend, batch + 2).expect("memory");
+        let mut case = Self { fixture, backend, model, work, batch };
+        case.load();
+        case
+    }
+
+    fn load(&mut self) {
+        let labels = self.fixture.labels("labels");
+        let pixels: Vec<_> = self.fixture.get("pixels").values.iter().map(|&x| B::Scalar::of(x)).collect();
+        self.model.load_normalized(self.backend, &mut self.work, &pixels, &labels).expect("a batch");
     }
 
     /// The fixture's name of a site.
@@ -285,6 +294,43 @@ fn an_adapter_gradient_equals_finite_differences() {
     for ((part, values), want) in site_gradients(case.backend, &adapters, &grads, site).into_iter().zip([du, dv, ds]) {
         check.tensor(part, &values, &want, Bound { relative: 1e-8, floor: 0.01 });
     }
+}
+
+/// The weights rounded to bf16, once as stored and once in full: the same numbers after two merges, in the loss and in the
+/// gradients of all layers.
+#[test]
+fn weights_as_stored_train_like_full_ones() {
+    let cpu = Cpu::<f64>::new();
+    let run = |stored: bool| {
+        let mut folder = VitFolder::read(path("vit_cls")).expect("a model");
+        for layer in &mut folder.weights.layers {
+            for linear in [&mut layer.q, &mut layer.k, &mut layer.v, &mut layer.o, &mut layer.fc1, &mut layer.fc2] {
+                let bits: Vec<u16> = linear.weight.to_f32().iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+                let full = bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
+                linear.weight = if stored { HostValues::Bf16(bits) } else { HostValues::F32(full) };
+            }
+        }
+        let mut case = Case::of(&cpu, &folder, "vit_cls");
+        let mut numbers = Vec::new();
+        for _ in 0..3 {
+            let factors: Vec<_> = (0..case.model.sites().len()).map(|site| case.factors(site)).collect();
+            case.load();
+            let adapters = case.adapters(&factors, None);
+            let forward = case.forward(Some(&adapters));
+            numbers.push(forward.loss);
+            numbers.extend(forward.logits);
+            let grads = case.backward(&adapters);
+            (0..factors.len()).for_each(|site| {
+                site_gradients(&cpu, &adapters, &grads, site).into_iter().for_each(|(_, g)| numbers.extend(g))
+            });
+            case.model.merge(&cpu, &adapters).expect("memory");
+        }
+        case.load();
+        numbers.extend(case.forward(None).logits);
+        numbers
+    };
+    let mut check = Check::new::<f64>("as stored");
+    check.tensor("all", &run(true), &run(false), Bound::relative(1e-12));
 }
 
 #[test]

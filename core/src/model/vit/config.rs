@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::backend::Activation;
-use crate::model::ModelError;
+use crate::model::{HostValues, ModelError};
 
 /// How the final hidden states become one feature vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +140,8 @@ impl VitConfig {
 pub struct LinearWeights {
     /// The tensor's name in its file, without `.weight`; it names the site.
     pub name: String,
-    /// out×in, row-major.
-    pub weight: Vec<f32>,
+    /// out×in, row-major, as the file stores them.
+    pub weight: HostValues,
     /// out values.
     pub bias: Option<Vec<f32>>,
 }
@@ -183,7 +183,7 @@ impl BlockWeights {
     }
 }
 
-/// All weights of a ViT on the host, in f32.
+/// All weights of a ViT on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VitWeights {
     /// d×(channels·patch²): the patch convolution, flattened; its bias has d values.

@@ -40,6 +40,17 @@ struct Block<B: Backend> {
     fc2: Linear<B>,
 }
 
+impl<B: Backend> Block<B> {
+    /// Its linear layers in the order of the forward pass.
+    fn linears(&self) -> [&Linear<B>; 6] {
+        [&self.query, &self.key, &self.value, &self.output, &self.fc1, &self.fc2]
+    }
+
+    fn linears_mut(&mut self) -> [&mut Linear<B>; 6] {
+        [&mut self.query, &mut self.key, &mut self.value, &mut self.output, &mut self.fc1, &mut self.fc2]
+    }
+}
+
 /// A ViT in device memory. Its weights change only by [`Model::merge`].
 pub struct Vit<B: Backend> {
     config: VitConfig,
@@ -92,10 +103,10 @@ impl<B: Backend> Vit<B> {
             Ok::<_, ModelError>(Norm { gamma, beta: upload(backend, [1, 1, d], &w.bias, &format!("{name}.bias"))? })
         };
         let mut linear = |w: &LinearWeights, out: usize, inp: usize, depth: usize| {
-            let weight = upload(backend, [1, out, inp], &w.weight, &format!("{}.weight", w.name))?;
+            let weight = Frozen::upload(backend, &w.weight, out, inp, &format!("{}.weight", w.name))?;
             let bias = w.bias.as_ref().map(|b| upload(backend, [1, 1, out], b, &format!("{}.bias", w.name)));
             let site = places.add(w.name.clone(), out, inp, depth);
-            Ok::<_, ModelError>(Linear { weight: Frozen::Full(weight), bias: bias.transpose()?, site })
+            Ok::<_, ModelError>(Linear { weight, bias: bias.transpose()?, site })
         };
         let mut blocks = Vec::with_capacity(config.layers);
         for (depth, w) in weights.blocks.iter().enumerate() {
@@ -110,13 +121,14 @@ impl<B: Backend> Vit<B> {
                 fc2: linear(&w.fc2, d, mlp, depth)?,
             });
         }
-        let patch = upload(backend, [1, d, config.patch_values()], &weights.patch.weight, &weights.patch.name)?;
+        let (patch, head) = (weights.patch.weight.to_f32(), weights.classifier.weight.to_f32());
+        let patch = upload(backend, [1, d, config.patch_values()], &patch, &weights.patch.name)?;
         Ok(Self {
             patch,
             offsets: backend.upload([1, config.tokens(), d], &offsets::<B>(config, weights)?)?,
             blocks,
             norm: norm(&weights.norm, "final norm")?,
-            classifier: upload(backend, [1, config.classes, d], &weights.classifier.weight, "classifier.weight")?,
+            classifier: upload(backend, [1, config.classes, d], &head, "classifier.weight")?,
             classifier_bias: match &weights.classifier.bias {
                 Some(bias) => Some(upload(backend, [1, 1, config.classes], bias, "classifier.bias")?),
                 None => None,
@@ -173,6 +185,7 @@ impl<B: Backend> Vit<B> {
             work.staged_labels[i] = label;
             patches(&mut work.staging[i * per_image..][..per_image], i);
         }
+        work.fit(backend, self, None)?;
         backend.write(&mut work.patches, &work.staging[..batch * per_image])?;
         backend.write_labels(&mut work.labels, &work.staged_labels[..batch])?;
         work.batch = batch;
@@ -226,7 +239,7 @@ impl<B: Backend> Model<B> for Vit<B> {
     }
 
     fn attach(&self, backend: &B, work: &mut Self::Workspace, adapters: &Adapters<B>) -> Result<(), ModelError> {
-        Ok(work.attach(backend, self, adapters)?)
+        Ok(work.fit(backend, self, Some(adapters))?)
     }
 
     fn load(
@@ -269,17 +282,12 @@ impl<B: Backend> Model<B> for Vit<B> {
     }
 
     async fn weight(&self, backend: &B, site: usize) -> Result<Mat<B::Scalar>, ModelError> {
-        let linears = self.blocks.iter().flat_map(|b| [&b.query, &b.key, &b.value, &b.output, &b.fc1, &b.fc2]);
-        weight_at(backend, linears, site).await
+        weight_at(backend, self.blocks.iter().flat_map(Block::linears), site).await
     }
 
     fn merge(&mut self, backend: &B, adapters: &Adapters<B>) -> Result<(), ModelError> {
-        for block in &mut self.blocks {
-            for linear in
-                [&mut block.query, &mut block.key, &mut block.value, &mut block.output, &mut block.fc1, &mut block.fc2]
-            {
-                linear.merge(backend, adapters)?;
-            }
+        for linear in self.blocks.iter_mut().flat_map(Block::linears_mut) {
+            linear.merge(backend, adapters)?;
         }
         Ok(())
     }

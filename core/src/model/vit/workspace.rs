@@ -3,9 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Vit, VitConfig};
+use super::{Block, Vit, VitConfig};
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
+use crate::model::linear::fit_columns;
 
 /// Activations of one block that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct BlockActivations<B: Backend> {
@@ -56,7 +57,7 @@ pub struct VitWorkspace<B: Backend> {
     pub(super) d_mlp: B::Tensor,
     pub(super) d_qkv: [B::Tensor; 3],
     pub(super) d_probabilities: B::Tensor,
-    /// `x·V` of every site's adapter, n×r, and one gradient of it.
+    /// `x·V` of every linear layer's adapter, n×r or wider, and one gradient of it.
     pub(super) z: Vec<B::Tensor>,
     pub(super) dz: B::Tensor,
 }
@@ -111,13 +112,20 @@ impl<B: Backend> VitWorkspace<B> {
         })
     }
 
-    pub(super) fn attach(&mut self, backend: &B, model: &Vit<B>, adapters: &Adapters<B>) -> Result<(), BackendError> {
+    /// Room for adapters, and for the corrections of tasks merged since.
+    pub(super) fn fit(
+        &mut self,
+        backend: &B,
+        model: &Vit<B>,
+        adapters: Option<&Adapters<B>>,
+    ) -> Result<(), BackendError> {
         let n = self.capacity * model.config.tokens();
-        let rank = |site| adapters.slot(site).map_or(0, |slot| slot.rank);
-        for (site, &place) in model.places.iter().enumerate() {
-            self.z[place] = backend.zeros([1, n, rank(site)])?;
+        let mut widest = 0;
+        for (z, linear) in self.z.iter_mut().zip(model.blocks.iter().flat_map(Block::linears)) {
+            let width = linear.inner_width(adapters);
+            widest = widest.max(width);
+            fit_columns(backend, z, n, width)?;
         }
-        self.dz = backend.zeros([1, n, (0..model.places.len()).map(rank).max().unwrap_or(0)])?;
-        Ok(())
+        fit_columns(backend, &mut self.dz, n, widest)
     }
 }
