@@ -133,6 +133,24 @@ pub(super) fn fit_columns<B: Backend>(
     Ok(())
 }
 
+/// Makes room in each of these layers' z for its adapter, and for the correction of tasks merged since; tells how many columns
+/// the widest has.
+pub(super) fn fit_inner<'a, B: Backend + 'a>(
+    backend: &B,
+    z: &mut [B::Tensor],
+    rows: usize,
+    linears: impl Iterator<Item = &'a Linear<B>>,
+    adapters: Option<&Adapters<B>>,
+) -> Result<usize, BackendError> {
+    let mut widest = 0;
+    for (z, linear) in z.iter_mut().zip(linears) {
+        let width = linear.inner_width(adapters);
+        widest = widest.max(width);
+        fit_columns(backend, z, rows, width)?;
+    }
+    Ok(widest)
+}
+
 /// U (out×r) and V (in×r) of an adapter.
 fn factors<'a, B: Backend>(slot: &Slot<'a, B>) -> (View<'a, B::Tensor>, View<'a, B::Tensor>) {
     (View::item(&slot.stack.u, slot.item), View::item(&slot.stack.v, slot.item))

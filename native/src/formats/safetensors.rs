@@ -369,7 +369,7 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use half::{bf16, f16};
     use safetensors::serialize;
@@ -378,6 +378,21 @@ mod tests {
     /// A file of `(name, type, shape, little-endian bytes)`.
     fn file(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {
         let views = tensors.iter().map(|(n, d, s, b)| (*n, TensorView::new(*d, s.to_vec(), b).unwrap()));
+        serialize(views, None).unwrap()
+    }
+
+    /// A file of tensors of these names and shapes; the values count up in steps that every float type holds exactly, so that a
+    /// mix-up shows.
+    pub(crate) fn counting_file(list: &[(String, Vec<usize>)], kind: Dtype) -> Vec<u8> {
+        let bytes = |x: f32| match kind {
+            Dtype::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
+            Dtype::BF16 => bf16::from_f32(x).to_le_bytes().to_vec(),
+            _ => x.to_le_bytes().to_vec(),
+        };
+        let data: Vec<Vec<u8>> = (list.iter().enumerate())
+            .map(|(i, (_, shape))| (0..shape.iter().product()).flat_map(|j| bytes((4 * i + j % 4) as f32)).collect())
+            .collect();
+        let views = list.iter().zip(&data).map(|((n, s), d)| (n, TensorView::new(kind, s.clone(), d).unwrap()));
         serialize(views, None).unwrap()
     }
 

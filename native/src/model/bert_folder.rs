@@ -142,8 +142,8 @@ impl Encoder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::{bf16, f16};
-    use safetensors::tensor::{Dtype, TensorView};
+    use crate::formats::safetensors::tests::counting_file;
+    use safetensors::tensor::Dtype;
 
     const CONFIG: &str = r#"{"model_type":"bert","vocab_size":7,"hidden_size":4,"num_hidden_layers":1,
         "num_attention_heads":2,"intermediate_size":6,"max_position_embeddings":5}"#;
@@ -174,24 +174,13 @@ mod tests {
         all.into_iter().map(|(name, shape)| (format!("{prefix}{name}"), shape)).collect()
     }
 
-    /// The file; the values count up in steps that every float type holds exactly, so that a mix-up shows.
-    fn file(list: &Shapes, kind: Dtype) -> Vec<u8> {
-        let value = |i: usize, j: usize| (4 * i + j % 4) as f32;
-        let bytes = |x: f32| match kind {
-            Dtype::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
-            Dtype::BF16 => bf16::from_f32(x).to_le_bytes().to_vec(),
-            _ => x.to_le_bytes().to_vec(),
-        };
-        let data: Vec<Vec<u8>> = (list.iter().enumerate())
-            .map(|(i, (_, shape))| (0..shape.iter().product()).flat_map(|j| bytes(value(i, j))).collect())
-            .collect();
-        let views = list.iter().zip(&data).map(|((n, s), d)| (n, TensorView::new(kind, s.clone(), d).unwrap()));
-        safetensors::serialize(views, None).unwrap()
-    }
-
     fn read(config: &str, list: &Shapes, kind: Dtype) -> Result<BertFolder, BertError> {
         let config = bert_config::from_bytes(config.as_bytes(), "config.json")?;
-        BertFolder::from_parts("test".into(), config, Tensors::from_bytes(file(list, kind), "model.safetensors")?)
+        BertFolder::from_parts(
+            "test".into(),
+            config,
+            Tensors::from_bytes(counting_file(list, kind), "model.safetensors")?,
+        )
     }
 
     /// All matrices in f32.
@@ -263,7 +252,7 @@ mod tests {
         assert!(matches!(BertFolder::read(folder), Err(BertError::Config(BertConfigError::OtherModel { .. }))));
         write("config.json", CONFIG.as_bytes());
         assert!(matches!(BertFolder::read(folder), Err(BertError::Weights(SafetensorsError::NoWeights { .. }))));
-        let whole = file(&shapes("", ["weight", "bias"]), Dtype::F32);
+        let whole = counting_file(&shapes("", ["weight", "bias"]), Dtype::F32);
         write("model.safetensors", &whole[..whole.len() / 2]);
         assert!(matches!(BertFolder::read(folder), Err(BertError::Weights(SafetensorsError::Truncated { .. }))));
         write("model.safetensors", &whole);

@@ -17,5 +17,6 @@ pub mod vit_checksum;
 pub mod vit_config;
 pub mod vit_folder;
 pub mod vit_names;
+pub(crate) mod weights_checksum;
 
 pub use family::Family;

@@ -1,42 +1,37 @@
 //! A checksum of a model: what tells one base from another of the same size.
 
+use eblora_core::backend::Stored;
+
 use super::vit_folder::{LinearWeights, NormWeights, VitFolder};
+use super::weights_checksum::WeightsChecksum;
 
 /// CRC-32 of extents, preprocessing and all weights in f32; where the model lies does not count, nor in how many bits it is
 /// stored.
 pub fn checksum(folder: &VitFolder) -> u32 {
     let VitFolder { source: _, config, preprocess, weights } = folder;
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(format!("{config:?} {preprocess:?}").as_bytes());
-    let mut add = |values: &[f32]| values.iter().for_each(|x| hasher.update(&x.to_le_bytes()));
-    let mut part = [0.0; 1024];
-    let mut linear = |add: &mut dyn FnMut(&[f32]), l: &LinearWeights| {
-        let (stored, total) = (l.weight.stored(), l.weight.stored().len());
-        for first in (0..total).step_by(part.len()) {
-            let part = &mut part[..(total - first).min(1024)];
-            stored.unpack(first, part);
-            add(part);
-        }
-        add(l.bias.as_deref().unwrap_or_default());
+    let mut sum = WeightsChecksum::new(&format!("{config:?} {preprocess:?}"));
+    let linear = |sum: &mut WeightsChecksum, l: &LinearWeights| {
+        sum.add(l.weight.stored());
+        sum.add(Stored::F32(l.bias.as_deref().unwrap_or_default()));
     };
-    let norm = |add: &mut dyn FnMut(&[f32]), n: &NormWeights| {
-        add(&n.weight);
-        add(&n.bias);
+    let norm = |sum: &mut WeightsChecksum, n: &NormWeights| {
+        sum.add(Stored::F32(&n.weight));
+        sum.add(Stored::F32(&n.bias));
     };
-    linear(&mut add, &weights.patch_projection);
-    add(&weights.position);
-    add(weights.class_token.as_deref().unwrap_or_default());
+    linear(&mut sum, &weights.patch_projection);
+    sum.add(Stored::F32(&weights.position));
+    sum.add(Stored::F32(weights.class_token.as_deref().unwrap_or_default()));
     for layer in &weights.layers {
         for n in [&layer.ln1, &layer.ln2] {
-            norm(&mut add, n);
+            norm(&mut sum, n);
         }
         for l in [&layer.q, &layer.k, &layer.v, &layer.o, &layer.fc1, &layer.fc2] {
-            linear(&mut add, l);
+            linear(&mut sum, l);
         }
     }
-    norm(&mut add, &weights.final_norm);
-    linear(&mut add, &weights.classifier);
-    hasher.finalize()
+    norm(&mut sum, &weights.final_norm);
+    linear(&mut sum, &weights.classifier);
+    sum.finish()
 }
 
 #[cfg(test)]

@@ -295,9 +295,9 @@ fn norm(tensors: &mut Tensors, name: &str, d: usize) -> Result<NormWeights, VitE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::safetensors::tests::counting_file;
     use crate::model::vit_checksum::checksum;
-    use half::{bf16, f16};
-    use safetensors::tensor::{Dtype, TensorView};
+    use safetensors::tensor::Dtype;
     use std::path::Path;
 
     const CONFIG: &str = r#"{"model_type":"vit","hidden_size":4,"num_hidden_layers":1,"num_attention_heads":2,
@@ -332,29 +332,13 @@ mod tests {
         all
     }
 
-    /// The file; the values count up in steps that every float type holds exactly, so that a mix-up shows.
-    fn file(list: &[(String, Vec<usize>)], kind: Dtype) -> Vec<u8> {
-        let bytes = |x: f32| match kind {
-            Dtype::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
-            Dtype::BF16 => bf16::from_f32(x).to_le_bytes().to_vec(),
-            _ => x.to_le_bytes().to_vec(),
-        };
-        let data: Vec<Vec<u8>> = list
-            .iter()
-            .enumerate()
-            .map(|(i, (_, s))| (0..s.iter().product()).flat_map(|j: usize| bytes((4 * i + j % 4) as f32)).collect())
-            .collect();
-        let views = list.iter().zip(&data).map(|((n, s), d)| (n, TensorView::new(kind, s.clone(), d).unwrap()));
-        safetensors::serialize(views, None).unwrap()
-    }
-
     fn read(config: &str, list: &[(String, Vec<usize>)]) -> Result<VitFolder, VitError> {
         read_stored(config, list, Dtype::F32)
     }
 
     fn read_stored(config: &str, list: &[(String, Vec<usize>)], kind: Dtype) -> Result<VitFolder, VitError> {
         let config = VitConfigFile::from_bytes(config.as_bytes(), "config.json")?;
-        let tensors = Tensors::from_bytes(file(list, kind), "model.safetensors")?;
+        let tensors = Tensors::from_bytes(counting_file(list, kind), "model.safetensors")?;
         VitFolder::from_parts("test".into(), config, Preprocess::default_for(1), tensors)
     }
 

@@ -1,7 +1,7 @@
 //! A BERT encoder with both heads against the stock one: embeddings, logits, losses, every weight's and every adapter's
 //! gradient, on the CPU in f64 and f32 and on the GPU; its targets, its padding, and what it refuses.
 
-use crate::fixtures::{Bound, Check, Fixture, path, row_major};
+use crate::fixtures::{Bound, Check, Fixture, path, round_to_bf16, row_major};
 use eblora::device::{self, Device};
 use eblora::model::bert_folder::BertFolder;
 use eblora_core::Real;
@@ -456,15 +456,13 @@ fn weights_as_stored_train_like_full_ones() {
     let options = EncoderOptions::new(MAX_TOKENS);
     let run = |stored: bool| {
         let mut folder = BertFolder::read(&path("bert")).expect("a model");
-        let round = |values: &mut HostValues| {
-            let bits: Vec<u16> = values.to_f32().iter().map(|x| (x.to_bits() >> 16) as u16).collect();
-            let full = bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
-            *values = if stored { HostValues::Bf16(bits) } else { HostValues::F32(full) };
-        };
-        round(&mut folder.weights.words);
+        round_to_bf16(&mut folder.weights.words, stored);
         for layer in &mut folder.weights.layers {
             let attention = [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.output];
-            attention.into_iter().chain([&mut layer.fc1, &mut layer.fc2]).for_each(|linear| round(&mut linear.weight));
+            attention
+                .into_iter()
+                .chain([&mut layer.fc1, &mut layer.fc2])
+                .for_each(|linear| round_to_bf16(&mut linear.weight, stored));
         }
         let mut case = Case::new(&cpu, "label", &options);
         let encoder = Encoder::new(&cpu, &folder.config, &folder.weights, &options).expect("an encoder");

@@ -2,6 +2,7 @@
 
 use eblora_core::Real;
 use eblora_core::backend::{Backend, Cpu, cpu::CpuTensor};
+use eblora_core::model::HostValues;
 use faer::{Mat, MatRef};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -84,6 +85,13 @@ impl Fixture {
         let values: Vec<T> = t.values.iter().map(|&x| T::of(x)).collect();
         Cpu::new().upload([1, values.len() / cols, cols], &values).expect("memory")
     }
+}
+
+/// Rounds weights to bf16, and keeps them so, or widened again.
+pub fn round_to_bf16(values: &mut HostValues, stored: bool) {
+    let bits: Vec<u16> = values.to_f32().iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+    let full = || bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
+    *values = if stored { HostValues::Bf16(bits) } else { HostValues::F32(full()) };
 }
 
 /// Row-major values of a matrix.

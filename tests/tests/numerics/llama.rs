@@ -1,13 +1,13 @@
 //! Tiny Llamas against stock ones: logits, losses, every weight's and every adapter's gradient, cached decoding.
 
-use crate::fixtures::{Bound, Check, Fixture, path, row_major};
+use crate::fixtures::{Bound, Check, Fixture, path, round_to_bf16, row_major};
 use eblora::model::llama::LlamaFolder;
 use eblora_core::Real;
 use eblora_core::adapter::{AdapterGrads, Adapters, HostFactors};
 use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::model::llama::{Choices, Llama, LlamaWeights, LlamaWorkspace, Ranking, TokenSet, Window};
-use eblora_core::model::{HostValues, Model, ModelError, Right, Wanted};
+use eblora_core::model::{Model, ModelError, Right, Wanted};
 use eblora_core::train::{GradientKind, GradientPass};
 use pollster::block_on;
 
@@ -195,17 +195,11 @@ fn adapters_on_some_sites_have_the_gradients_of_the_full_run() {
 #[test]
 fn weights_as_stored_train_like_full_ones() {
     let rounded = |weights: &mut LlamaWeights, stored: bool| {
-        let round = |values: &mut HostValues| {
-            let plain = values.to_f32();
-            let bits: Vec<u16> = plain.iter().map(|x| (x.to_bits() >> 16) as u16).collect();
-            let full = || bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
-            *values = if stored { HostValues::Bf16(bits.clone()) } else { HostValues::F32(full()) };
-        };
-        round(&mut weights.embedding);
+        round_to_bf16(&mut weights.embedding, stored);
         for block in &mut weights.blocks {
             let attention = [&mut block.query, &mut block.key, &mut block.value, &mut block.output];
             let mlp = [&mut block.gate, &mut block.up, &mut block.down];
-            attention.into_iter().chain(mlp).for_each(|linear| round(&mut linear.weight));
+            attention.into_iter().chain(mlp).for_each(|linear| round_to_bf16(&mut linear.weight, stored));
         }
     };
     let run = |stored| {

@@ -1,6 +1,6 @@
 //! Whole transformers against stock ones: logits, losses, every weight's and every adapter's gradient.
 
-use crate::fixtures::{Bound, Check, Fixture, path, row_major};
+use crate::fixtures::{Bound, Check, Fixture, path, round_to_bf16, row_major};
 use eblora::device::{self, Device};
 use eblora::model::vit::{config, weights};
 use eblora::model::vit_folder::VitFolder;
@@ -11,7 +11,7 @@ use eblora_core::backend::{Backend, Cpu};
 use eblora_core::gpm::Gradient;
 use eblora_core::method::{Eblora, EbloraConfig, Method, TaskStart};
 use eblora_core::model::vit::{Vit, VitWorkspace};
-use eblora_core::model::{HostValues, Model, ModelError, Wanted};
+use eblora_core::model::{Model, ModelError, Wanted};
 use eblora_core::train::{GradientKind, GradientPass};
 use eblora_gpu::{Counters, Gpu};
 use faer::Mat;
@@ -305,9 +305,7 @@ fn weights_as_stored_train_like_full_ones() {
         let mut folder = VitFolder::read(path("vit_cls")).expect("a model");
         for layer in &mut folder.weights.layers {
             for linear in [&mut layer.q, &mut layer.k, &mut layer.v, &mut layer.o, &mut layer.fc1, &mut layer.fc2] {
-                let bits: Vec<u16> = linear.weight.to_f32().iter().map(|x| (x.to_bits() >> 16) as u16).collect();
-                let full = bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
-                linear.weight = if stored { HostValues::Bf16(bits) } else { HostValues::F32(full) };
+                round_to_bf16(&mut linear.weight, stored);
             }
         }
         let mut case = Case::of(&cpu, &folder, "vit_cls");
@@ -320,9 +318,9 @@ fn weights_as_stored_train_like_full_ones() {
             numbers.push(forward.loss);
             numbers.extend(forward.logits);
             let grads = case.backward(&adapters);
-            (0..factors.len()).for_each(|site| {
-                site_gradients(&cpu, &adapters, &grads, site).into_iter().for_each(|(_, g)| numbers.extend(g))
-            });
+            for site in 0..factors.len() {
+                numbers.extend(site_gradients(&cpu, &adapters, &grads, site).into_iter().flat_map(|(_, g)| g));
+            }
             case.model.merge(&cpu, &adapters).expect("memory");
         }
         case.load();

@@ -3,12 +3,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::encoder::{LINEARS, Layer};
+use super::encoder::LINEARS;
 use super::head::HeadBuffers;
 use super::{Bert, Encoder};
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
-use crate::model::linear::fit_columns;
+use crate::model::linear::{fit_columns, fit_inner};
 
 /// Activations of one layer that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct LayerActivations<B: Backend> {
@@ -121,13 +121,7 @@ impl<B: Backend> Activations<B> {
         adapters: Option<&Adapters<B>>,
     ) -> Result<usize, BackendError> {
         let n = self.capacity * encoder.options.max_tokens;
-        let mut widest = 0;
-        for (place, linear) in encoder.layers.iter().flat_map(Layer::linears).enumerate() {
-            let width = linear.inner_width(adapters);
-            widest = widest.max(width);
-            fit_columns(backend, &mut self.z[place], n, width)?;
-        }
-        Ok(widest)
+        fit_inner(backend, &mut self.z, n, encoder.linears(), adapters)
     }
 
     /// Rows of the loaded batch.

@@ -7,7 +7,7 @@ use core::ops::Range;
 use super::{Llama, LlamaConfig, LlamaDecoder, SITES, Window};
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
-use crate::model::linear::fit_columns;
+use crate::model::linear::{fit_columns, fit_inner};
 
 /// What the blocks take turns with: activations that the backward pass makes again from what is kept. They would be a third
 /// of all, and more where sequences are long.
@@ -173,12 +173,7 @@ impl<B: Backend> LlamaWorkspace<B> {
         adapters: Option<&Adapters<B>>,
     ) -> Result<(), BackendError> {
         let n = self.capacity * self.window.tokens;
-        let mut widest = 0;
-        for (place, linear) in model.linears().enumerate() {
-            let width = linear.inner_width(adapters);
-            widest = widest.max(width);
-            fit_columns(backend, &mut self.z[place], n, width)?;
-        }
+        let widest = fit_inner(backend, &mut self.z, n, model.linears(), adapters)?;
         fit_columns(backend, &mut self.dz, n, widest)
     }
 

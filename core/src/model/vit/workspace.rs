@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Block, Vit, VitConfig};
 use crate::adapter::Adapters;
 use crate::backend::{Backend, BackendError};
-use crate::model::linear::fit_columns;
+use crate::model::linear::{fit_columns, fit_inner};
 
 /// Activations of one block that its backward pass needs; n = batch·tokens rows each.
 pub(super) struct BlockActivations<B: Backend> {
@@ -120,12 +120,7 @@ impl<B: Backend> VitWorkspace<B> {
         adapters: Option<&Adapters<B>>,
     ) -> Result<(), BackendError> {
         let n = self.capacity * model.config.tokens();
-        let mut widest = 0;
-        for (z, linear) in self.z.iter_mut().zip(model.blocks.iter().flat_map(Block::linears)) {
-            let width = linear.inner_width(adapters);
-            widest = widest.max(width);
-            fit_columns(backend, z, n, width)?;
-        }
+        let widest = fit_inner(backend, &mut self.z, n, model.blocks.iter().flat_map(Block::linears), adapters)?;
         fit_columns(backend, &mut self.dz, n, widest)
     }
 }

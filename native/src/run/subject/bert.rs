@@ -8,6 +8,7 @@ use eblora_core::train::{Fact, Task};
 use super::{Named, Subject};
 use crate::model::Family;
 use crate::model::bert_folder::BertFolder;
+use crate::model::weights_checksum::WeightsChecksum;
 
 /// Label texts that are embedded at a time.
 const LABELS_AT_ONCE: usize = 16;
@@ -109,30 +110,21 @@ fn tokens(texts: &TextSet) -> u32 {
 /// CRC-32 of extents and all weights; where the model lies does not count.
 fn checksum(folder: &BertFolder) -> u32 {
     let BertFolder { source: _, config, weights } = folder;
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(format!("{config:?}").as_bytes());
-    let mut add = |values: Stored<'_>| {
-        let mut piece = [0.0_f32; 1024];
-        for first in (0..values.len()).step_by(piece.len()) {
-            let piece = &mut piece[..1024.min(values.len() - first)];
-            values.unpack(first, piece);
-            hasher.update(bytemuck::cast_slice(piece));
-        }
-    };
+    let mut sum = WeightsChecksum::new(&format!("{config:?}"));
     for table in [&weights.words, &weights.positions, &weights.token_types] {
-        add(table.stored());
+        sum.add(table.stored());
     }
-    add(Stored::F32(&weights.norm.weight));
-    add(Stored::F32(&weights.norm.bias));
+    sum.add(Stored::F32(&weights.norm.weight));
+    sum.add(Stored::F32(&weights.norm.bias));
     for layer in &weights.layers {
         for linear in layer.linears() {
-            add(linear.weight.stored());
-            add(Stored::F32(&linear.bias));
+            sum.add(linear.weight.stored());
+            sum.add(Stored::F32(&linear.bias));
         }
         for norm in [&layer.norm1, &layer.norm2] {
-            add(Stored::F32(&norm.weight));
-            add(Stored::F32(&norm.bias));
+            sum.add(Stored::F32(&norm.weight));
+            sum.add(Stored::F32(&norm.bias));
         }
     }
-    hasher.finalize()
+    sum.finish()
 }
