@@ -248,7 +248,8 @@ pub enum RunError {
     },
     /// A folder with a run that has finished, and nobody said what to do with it.
     #[error(
-        "{} holds a run that has finished: --restart discards it, --resume keeps what is there, or choose another `out`",
+        "{} holds a run that has finished: --restart discards it, --resume keeps it and trains the methods that it lacks, or \
+         choose another `out`",
         .folder.display()
     )]
     Finished {

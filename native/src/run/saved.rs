@@ -70,7 +70,7 @@ impl Saving<'_> {
         }
         if self.start == Start::Resume && all.iter().all(|saved| saved.from.is_none()) {
             progress.report(Event::Note(&format!(
-                "there is no checkpoint of these methods in {}: the run starts anew",
+                "there is no checkpoint of these methods in {}: they start anew",
                 self.folder.display()
             )));
         }

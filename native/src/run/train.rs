@@ -7,7 +7,10 @@ use std::sync::atomic::AtomicBool;
 use super::engine::{self, MethodRun, Plan, Ran};
 use super::folder::{CONFIG, RESULT, RunFolder};
 use super::subject::Subject;
-use super::{AnySubject, Labels, Loaded, RunError, Saving, Start, checkpoint_folder, clear_checkpoints, method_result};
+use super::{
+    AnySubject, Labels, Loaded, MethodConfig, RunError, Saving, Start, checkpoint_folder, clear_checkpoints,
+    method_result,
+};
 use crate::Error;
 use crate::config::RunConfig;
 use crate::device::Device;
@@ -51,31 +54,41 @@ pub fn train(
 ) -> Result<Trained, Error> {
     let folders: Vec<_> = config.seeds.iter().map(|&seed| (seed, RunFolder::of(config, seed))).collect();
     // Everything that can refuse does before the first seed trains.
-    let mut finished = Vec::with_capacity(folders.len());
+    let mut before = Vec::with_capacity(folders.len());
     for (_, folder) in &folders {
-        let done = earlier(config, folder, start)?;
-        if done.is_none() {
+        let earlier = earlier(config, folder, start)?;
+        if earlier.is_none() {
             saving(config, &checkpoint_folder(folder.path()), start, stop).check()?;
         }
-        finished.push(done);
+        before.push(earlier);
     }
     let mut results = Vec::with_capacity(folders.len());
-    for ((seed, folder), earlier) in folders.iter().zip(finished) {
+    for ((seed, folder), earlier) in folders.iter().zip(before) {
         if config.seeds.len() > 1 {
             progress.report(Event::Note(&format!("seed {seed}, into {}", folder.path().display())));
         }
-        if let Some(result) = earlier {
-            progress.report(Event::Note(&format!("{} holds the finished run", folder.path().display())));
-            results.push(result);
-            continue;
-        }
+        let known = match earlier {
+            Some(result) if config.methods.iter().all(|method| holds(&result.methods, method)) => {
+                progress.report(Event::Note(&format!("{} holds the finished run", folder.path().display())));
+                results.push(result);
+                continue;
+            }
+            Some(result) => {
+                let labels: Vec<_> = result.methods.iter().map(|method| method.name.as_str()).collect();
+                let note = format!("{} holds {}: the others are trained", folder.path().display(), labels.join(", "));
+                progress.report(Event::Note(&note));
+                result.methods
+            }
+            None => Vec::new(),
+        };
         atomic::prepare_folder(folder.path())?;
         atomic::write(&folder.path().join(CONFIG), config.to_toml()?.as_bytes())?;
         Labels::of(loaded).write(folder.path())?;
+        let run = SeedRun { config, seed: *seed, folder, known };
         let done = match &loaded.subject {
-            AnySubject::Vit(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
-            AnySubject::Bert(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
-            AnySubject::Llama(subject) => one_seed(config, subject.as_ref(), *seed, folder, start, stop, progress),
+            AnySubject::Vit(subject) => run.train(subject.as_ref(), start, stop, progress),
+            AnySubject::Bert(subject) => run.train(subject.as_ref(), start, stop, progress),
+            AnySubject::Llama(subject) => run.train(subject.as_ref(), start, stop, progress),
         };
         match done? {
             Ok(result) => results.push(result),
@@ -85,7 +98,13 @@ pub fn train(
     Ok(Trained::Finished(results))
 }
 
-/// The result of a folder whose run has finished before; makes the folder ready for one that has not.
+/// Whether the results have one of this method.
+fn holds(results: &[MethodResult], method: &MethodConfig) -> bool {
+    results.iter().any(|result| result.name == method.label())
+}
+
+/// The result of a folder whose run has finished before, perhaps with fewer methods; makes the folder ready for one that has
+/// not.
 fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Option<RunResult>, Error> {
     let result = folder.result();
     let there = !matches!(result, Ok(None));
@@ -93,7 +112,8 @@ fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Optio
         Start::Anew if there => Err(RunError::Finished { folder: folder.path().to_owned() }.into()),
         // Also one that has not finished: its config must not be replaced by one that it can't go on with.
         Start::Resume if there || folder.path().join(CONFIG).exists() => {
-            match first_difference(&folder.config()?, config)? {
+            let before = folder.config()?;
+            match first_difference(&before, &without_added(config, &before))? {
                 Some(key) => Err(RunError::OtherConfig { folder: folder.path().to_owned(), key }.into()),
                 None => result,
             }
@@ -109,6 +129,15 @@ fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Optio
         }
         _ => Ok(None),
     }
+}
+
+/// The config with the methods that were there `before`, where it has them all: what is added is trained beside them.
+fn without_added(config: &RunConfig, before: &RunConfig) -> RunConfig {
+    let same = |method: &MethodConfig| config.methods.iter().find(|now| now.label() == method.label()).cloned();
+    let kept: Option<Vec<_>> = before.methods.iter().map(same).collect();
+    let mut config = config.clone();
+    config.methods = kept.unwrap_or(config.methods);
+    config
 }
 
 /// The first key of the configs that matters for the numbers and is not the same.
@@ -147,42 +176,58 @@ fn saving<'a>(config: &RunConfig, folder: &'a Path, start: Start, stop: &'a Atom
 /// Method, task and step of a run that was stopped.
 type Place = (String, String, usize);
 
-fn one_seed<S: Subject + Sync>(
-    config: &RunConfig,
-    subject: &S,
+/// One seed of a run.
+struct SeedRun<'a> {
+    config: &'a RunConfig,
     seed: u64,
-    folder: &RunFolder,
-    start: Start,
-    stop: &AtomicBool,
-    progress: &mut dyn ProgressSink,
-) -> Result<Result<RunResult, Place>, Error>
-where
-    S::Samples: Sync,
-{
-    let device: Device = config.device.parse().unwrap_or_default(); // checked when the config was read
-    let threads = config.threads();
-    let mut train = config.train.trainer(seed);
-    train.audit_every = usize::from(device == Device::Cpu);
-    let plan = Plan { methods: &config.methods, train, threads, device, folder: Some(folder.path()) };
-    let checkpoints = checkpoint_folder(folder.path());
-    let saving = saving(config, &checkpoints, start, stop);
-    let (runs, device) = match engine::run(&plan, subject, Some(&saving), progress)? {
-        Ran::Finished { methods, device } => (methods, device),
-        Ran::Stopped { method, task, step } => return Ok(Err((method, task, step))),
-    };
-    for run in &runs {
-        write_adapters(config, subject, run, folder)?;
+    folder: &'a RunFolder,
+    /// Results of the methods that were trained before.
+    known: Vec<MethodResult>,
+}
+
+impl SeedRun<'_> {
+    /// Trains the methods that are not known yet.
+    fn train<S: Subject + Sync>(
+        self,
+        subject: &S,
+        start: Start,
+        stop: &AtomicBool,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Result<RunResult, Place>, Error>
+    where
+        S::Samples: Sync,
+    {
+        let Self { config, seed, folder, known } = self;
+        let device: Device = config.device.parse().unwrap_or_default(); // checked when the config was read
+        let threads = config.threads();
+        let mut train = config.train.trainer(seed);
+        train.audit_every = usize::from(device == Device::Cpu);
+        let methods: Vec<_> = config.methods.iter().filter(|method| !holds(&known, method)).cloned().collect();
+        let plan = Plan { methods: &methods, train, threads, device, folder: Some(folder.path()) };
+        let checkpoints = checkpoint_folder(folder.path());
+        let saving = saving(config, &checkpoints, start, stop);
+        let (runs, device) = match engine::run(&plan, subject, Some(&saving), progress)? {
+            Ran::Finished { methods, device } => (methods, device),
+            Ran::Stopped { method, task, step } => return Ok(Err((method, task, step))),
+        };
+        for run in &runs {
+            write_adapters(config, subject, run, folder)?;
+        }
+        let mut methods = known;
+        for run in &runs {
+            methods.push(method_result(run).map_err(RunError::from)?);
+        }
+        let place = |result: &MethodResult| config.methods.iter().position(|method| method.label() == result.name);
+        methods.sort_by_key(place);
+        let names = config.tasks.iter().map(|task| task.name.clone()).collect();
+        let result = RunResult::new(seed, device, threads, settings(config, subject)?, names, methods);
+        atomic::write(&folder.path().join("report.html"), html::render(&result).as_bytes())?;
+        atomic::write(&folder.path().join("forgetting.svg"), html::forgetting_svg(&result).as_bytes())?;
+        atomic::write(&folder.path().join(RESULT), result.to_json()?.as_bytes())?;
+        let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
+        clear_checkpoints(&checkpoints, &labels)?; // the result and the adapters hold everything
+        Ok(Ok(result))
     }
-    let methods: Result<Vec<MethodResult>, _> = runs.iter().map(method_result).collect();
-    let methods = methods.map_err(RunError::from)?;
-    let names = config.tasks.iter().map(|task| task.name.clone()).collect();
-    let result = RunResult::new(seed, device, threads, settings(config, subject)?, names, methods);
-    atomic::write(&folder.path().join("report.html"), html::render(&result).as_bytes())?;
-    atomic::write(&folder.path().join("forgetting.svg"), html::forgetting_svg(&result).as_bytes())?;
-    atomic::write(&folder.path().join(RESULT), result.to_json()?.as_bytes())?;
-    let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
-    clear_checkpoints(&checkpoints, &labels)?; // the result and the adapters hold everything
-    Ok(Ok(result))
 }
 
 /// The adapters of a method's tasks, ready for PEFT.

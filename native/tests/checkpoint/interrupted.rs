@@ -174,7 +174,7 @@ fn ctrl_c_saves_the_run_and_nothing_but_resume_or_restart_touches_it() {
     assert!(finished(folder.path()) == whole());
     // Nothing is left to go on from.
     let (code, stderr) = output(folder.path(), &["--resume"]);
-    assert!(code == Some(0) && stderr.contains("the run starts anew"), "{stderr}");
+    assert!(code == Some(0) && stderr.contains("they start anew"), "{stderr}");
     assert!(finished(folder.path()) == whole());
 }
 

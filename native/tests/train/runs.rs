@@ -123,6 +123,34 @@ fn texts_are_trained_measured_and_asked() {
 }
 
 #[test]
+fn a_method_is_added_to_a_finished_run() {
+    let project = Project::texts();
+    let methods = r#"method=[{name = "lora-ft", rank = 2}, {name = "ebo", rank = 2}, {name = "eblora", rank = 2}]"#;
+    let fewer = r#"method=[{name = "eblora", rank = 2}, {name = "lora-ft", rank = 2}]"#;
+    project.succeeds(&["train", "run.toml", methods, "out=whole", "-q"]);
+    project.succeeds(&["train", "run.toml", fewer, "-q"]);
+    let before = result(&project, "run/result.json");
+    // A setting of what is there can't change, and nothing can be left out.
+    let changed = methods.replacen("rank = 2", "rank = 1", 1);
+    assert!(project.refuses(&["train", "run.toml", &changed, "--resume"]).contains("differs at `method."));
+    let gone = r#"method=[{name = "lora-ft", rank = 2}, {name = "ebo", rank = 2}]"#;
+    assert!(project.refuses(&["train", "run.toml", gone, "--resume"]).contains("differs at `method"));
+    project.succeeds(&["train", "run.toml", methods, "--resume", "-q"]);
+
+    let (added, whole) = (result(&project, "run/result.json"), result(&project, "whole/result.json"));
+    let names = |result: &RunResult| result.methods.iter().map(|method| method.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&added), ["lora-ft", "ebo", "eblora"]);
+    for (a, b) in added.methods.iter().zip(&whole.methods) {
+        assert_eq!((&a.accuracy, &a.loss, &a.spectra), (&b.accuracy, &b.loss, &b.spectra), "{}", a.name);
+    }
+    // What was there is kept, not trained again.
+    assert_eq!((&added.methods[2], &added.methods[0]), (&before.methods[0], &before.methods[1]));
+    assert_eq!(project.succeeds(&["report", "run", "--markdown", "-"]).matches("| ebo |").count(), 2);
+    assert!(project.path("run/ebo/adapters/adapters.json").exists());
+    measured_again(&project, &added);
+}
+
+#[test]
 fn a_linear_head_is_shared_by_all_tasks_too() {
     let project = Project::texts();
     let linear = ["train", "run.toml", "model.head=linear", "--quiet"];
