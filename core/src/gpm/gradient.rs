@@ -115,7 +115,8 @@ impl<T: Real> Gradient<T> {
         match self {
             Self::Exact(_) => self,
             Self::Factored { s, v, total_energy, .. } => {
-                Self::Factored { u: Mat::identity(s.len(), s.len()), s, v, total_energy }
+                // A copy: what is kept of many layers then lies close together, and what is let go leaves no holes between.
+                Self::Factored { u: Mat::identity(s.len(), s.len()), s, v: v.clone(), total_energy }
             }
         }
     }

@@ -142,6 +142,14 @@ impl<B: Backend> Wanted<'_, B> {
             Self::Weights(_) => true,
         }
     }
+
+    /// The adapters of the forward pass before it.
+    pub(crate) fn adapters(&self) -> Option<&Adapters<B>> {
+        match self {
+            Self::Adapters(adapters, _) => Some(adapters),
+            Self::Weights(_) => None,
+        }
+    }
 }
 
 /// A classifier, or a language model, with adaptable linear layers, over samples of type [`Model::Samples`].

@@ -196,7 +196,8 @@ pub struct BenchResult {
 /// # Errors
 /// When a device is not there or fails, the bundle can't be read, or no figure has such a name.
 pub fn run(config: &BenchConfig, progress: &mut dyn ProgressSink) -> Result<BenchResult, Error> {
-    let steps = step::names::<VitStep>().chain(step::names::<MiniLmStep>()).chain(step::names::<SmolLm2Step>());
+    let encoders = step::names::<VitStep>().chain(step::names::<MiniLmStep>());
+    let steps = encoders.chain(step::names::<SmolLm2Step>()).chain(step::names::<SmolLm2Step<true>>());
     let known: Vec<String> = kernels::names().chain(optimizer::names()).chain(steps).collect();
     if let Some(wanted) = config.only.iter().find(|o| !known.iter().any(|name| name.starts_with(o.as_str()))) {
         return Err(BenchError::Unknown { wanted: wanted.clone(), known: known.join(", ") }.into());
@@ -210,6 +211,7 @@ pub fn run(config: &BenchConfig, progress: &mut dyn ProgressSink) -> Result<Benc
         vit: VitStep::read()?,
         minilm: MiniLmStep::new(),
         smollm2: SmolLm2Step::new().map_err(BenchError::from)?,
+        checkpointed: SmolLm2Step::new().map_err(BenchError::from)?,
     };
     let (mut measured, mut results) = (Vec::new(), Vec::new());
     for device in &devices {
@@ -247,6 +249,7 @@ struct Inputs {
     vit: VitStep,
     minilm: MiniLmStep,
     smollm2: SmolLm2Step,
+    checkpointed: SmolLm2Step<true>,
 }
 
 fn on_device<B: Clock + 'static>(
@@ -259,6 +262,7 @@ fn on_device<B: Clock + 'static>(
     figures.extend(step::measure(backend, config, &inputs.vit)?);
     figures.extend(step::measure(backend, config, &inputs.minilm)?);
     figures.extend(step::measure(backend, config, &inputs.smollm2)?);
+    figures.extend(step::measure(backend, config, &inputs.checkpointed)?);
     figures.extend(optimizer::measure(backend, config)?);
     Ok(figures)
 }

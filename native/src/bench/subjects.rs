@@ -178,12 +178,13 @@ impl StepSubject for MiniLmStep {
     }
 }
 
-/// A decoder with the extents of SmolLM2-135M in bf16, and prompts that all have the most tokens.
-pub struct SmolLm2Step {
+/// A decoder with the extents of SmolLM2-135M in bf16, with or without gradient checkpointing, and prompts that all have the
+/// most tokens.
+pub struct SmolLm2Step<const CHECKPOINTED: bool = false> {
     prompts: TokenSet,
 }
 
-impl SmolLm2Step {
+impl<const CHECKPOINTED: bool> SmolLm2Step<CHECKPOINTED> {
     /// Tokens of an answer.
     const ANSWER: usize = 8;
 
@@ -246,8 +247,8 @@ impl SmolLm2Step {
     }
 }
 
-impl StepSubject for SmolLm2Step {
-    const NAME: &'static str = "smollm2";
+impl<const CHECKPOINTED: bool> StepSubject for SmolLm2Step<CHECKPOINTED> {
+    const NAME: &'static str = if CHECKPOINTED { "smollm2_checkpointed" } else { "smollm2" };
     const BATCH: usize = 2;
     const TOKENS: usize = 64;
     const MEMORY: usize = 64;
@@ -257,7 +258,7 @@ impl StepSubject for SmolLm2Step {
 
     fn model<B: Backend<Scalar = f32>>(&self, backend: &B) -> Result<Llama<B>, ModelError> {
         let (config, window) = (Self::config(), Window { tokens: Self::TOKENS, answer: Self::ANSWER });
-        Llama::new(backend, &config, window, Self::weights(&config))
+        Ok(Llama::new(backend, &config, window, Self::weights(&config))?.checkpointing(CHECKPOINTED))
     }
 
     fn samples(&self) -> &TokenSet {
@@ -282,7 +283,7 @@ mod tests {
         let linears: usize = weights.layers.iter().flat_map(LayerWeights::linears).map(linear).sum();
         assert_eq!(tables + linears + norms(bert.layers), 22_565_376, "MiniLM-L6-v2 without its pooler");
 
-        let llama = SmolLm2Step::config();
+        let llama = SmolLm2Step::<false>::config();
         let shapes: usize = llama.linear_shapes().iter().map(|(out, inp)| out * inp).sum();
         let norms = llama.hidden * (2 * llama.layers + 1);
         assert_eq!(llama.vocabulary * llama.hidden + llama.layers * shapes + norms, 134_515_008, "SmolLM2-135M");

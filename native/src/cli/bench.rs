@@ -50,27 +50,68 @@ fn device_table(result: &BenchResult, figures: &[Figure]) -> String {
         }
         (None, None) => format!("{}\n", first.device),
     };
-    text += "figure                       ms      min   GFLOP/s  runs  clock\n";
+    let width = figures.iter().map(|f| f.name.len()).max().unwrap_or(0).max(22);
+    text += &format!("{:<width$} {:>8} {:>8}   GFLOP/s  runs  clock\n", "figure", "ms", "min");
     for f in figures {
         let rate = f.gflops.map_or_else(|| "–".to_owned(), |g| format!("{g:.1}"));
         let (name, runs, clock) = (&f.name, f.runs, f.clock);
-        text += &format!("{name:<22} {:>8.3} {:>8.3} {rate:>9} {runs:>5}  {clock}\n", f.median_ms, f.min_ms);
+        text += &format!("{name:<width$} {:>8.3} {:>8.3} {rate:>9} {runs:>5}  {clock}\n", f.median_ms, f.min_ms);
     }
     let steps: Vec<_> = figures.iter().filter_map(|f| Some((f, f.phases?, f.step?))).collect();
     // The figures of one model stand together.
-    for model in steps.chunk_by(|(_, _, a), (_, _, b)| a == b) {
+    let model_name = |f: &Figure| f.name.split('/').next().unwrap_or_default().to_owned();
+    for model in steps.chunk_by(|(a, ..), (b, ..)| model_name(a) == model_name(b)) {
         let StepSetting { batch, tokens, linears, rank, memory } = model[0].2;
         text += &format!(
             "training step of {batch}×{tokens} tokens, {linears} linears of rank {rank}, M of {memory} columns, ms:\n"
         );
-        text += "figure              forward  backward  optimiser\n";
+        text += &format!("{:<width$} {:>8}  {:>8}  {:>9}\n", "figure", "forward", "backward", "optimiser");
         for (f, p, _) in model {
             let (name, [a, b, c]) = (&f.name, [p.forward_ms, p.backward_ms, p.optimizer_ms]);
-            text += &format!("{name:<18} {a:>8.3}  {b:>8.3}   {c:>8.3}\n");
+            text += &format!("{name:<width$} {a:>8.3}  {b:>8.3}  {c:>9.3}\n");
         }
         if let [(lora, ..), (eblora, ..)] = model {
             text += &format!("EBLoRA / LoRA: {:.2}\n", eblora.median_ms / lora.median_ms);
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Phases;
+
+    /// One table a model, also where two have the same extents; names of any length leave the columns in line.
+    #[test]
+    fn each_model_has_its_table() {
+        let figure = |name: &str, median_ms| Figure {
+            device: "cpu".to_owned(),
+            threads: Some(1),
+            name: name.to_owned(),
+            clock: "host",
+            runs: 3,
+            median_ms,
+            min_ms: 1.0,
+            gflops: None,
+            phases: Some(Phases { forward_ms: 1.0, backward_ms: 2.0, optimizer_ms: 3.0 }),
+            step: Some(StepSetting { batch: 2, tokens: 64, linears: 210, rank: 8, memory: 64 }),
+            peak_rss_mib: None,
+        };
+        let results = vec![
+            figure("small_step/lora", 2.0),
+            figure("small_step/eblora", 3.0),
+            figure("small_with_a_long_name_step/lora", 4.0),
+            figure("small_with_a_long_name_step/eblora", 5.0),
+        ];
+        let text = table(&BenchResult { eblora_version: String::new(), devices: Vec::new(), results });
+        let ratios: Vec<_> = text.lines().filter(|line| line.starts_with("EBLoRA / LoRA")).collect();
+        assert_eq!(ratios, ["EBLoRA / LoRA: 1.50", "EBLoRA / LoRA: 1.25"]);
+        for (column, value) in [("forward", "1.000"), ("optimiser", "3.000"), ("min", "1.000")] {
+            let end = |line: &str, what: &str| line.find(what).map(|at| line[..at].chars().count() + what.len());
+            let head = text.lines().find(|line| line.contains(column)).and_then(|line| end(line, column));
+            let below = text.lines().skip_while(|line| !line.contains(column)).nth(1).and_then(|line| end(line, value));
+            assert!(head.is_some() && head == below, "{column}:\n{text}");
+        }
+    }
 }

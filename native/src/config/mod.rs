@@ -130,6 +130,10 @@ pub struct ModelConfig {
     /// How prompts are written.
     #[serde(default)]
     pub chat: Chat,
+    /// Whether a Llama's training keeps each block's input alone, and computes its other activations again in the backward
+    /// pass: far less memory where sequences are long, a third more time, the same numbers.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
 }
 
 fn default_max_tokens() -> usize {

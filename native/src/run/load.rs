@@ -60,7 +60,12 @@ pub struct Loaded {
 /// The first thing that is wrong in any file, with file, line and column where it has some.
 pub fn load(config: &RunConfig) -> Result<Loaded, Error> {
     let base = &hub::locate(&config.model.base)?;
-    match family(config, base)? {
+    let family = family(config, base)?;
+    if config.model.gradient_checkpointing && family != Family::Llama {
+        let what = "`model.gradient_checkpointing` is for a Llama alone; leave it out".to_owned();
+        return Err(RunError::Model { base: config.model.base.clone(), source: ModelError::Config { what } }.into());
+    }
+    match family {
         Family::Vit => vit(config, base),
         Family::Bert => bert(config, base),
         Family::Llama => decoder(config, base),
@@ -292,7 +297,8 @@ fn decoder(config: &RunConfig, base: &Path) -> Result<Loaded, Error> {
         let what = format!("prompts of up to {} tokens: the model has {} positions", window.tokens, extents.positions);
         return Err(RunError::Model { base: config.model.base.clone(), source: ModelError::Config { what } }.into());
     }
-    let subject = LlamaSubject::new(base, folder, window, targets(config), tasks);
+    let subject = LlamaSubject::new(base, folder, window, targets(config), tasks)
+        .checkpointing(config.model.gradient_checkpointing);
     Ok(Loaded {
         subject: AnySubject::Llama(Box::new(subject)),
         labels: Vec::new(),

@@ -146,6 +146,7 @@ fn first_difference(before: &RunConfig, now: &RunConfig) -> Result<Option<String
         let mut config = config.clone();
         // Where and by what it was computed, and which seeds beside, is no matter.
         (config.device, config.threads, config.out, config.seeds) = Default::default();
+        config.model.gradient_checkpointing = false;
         config.train.checkpoint_every = 0;
         Ok(toml::from_str(&config.to_toml()?).unwrap_or_default()) // it was just written
     };

@@ -21,6 +21,7 @@ fn faults_of_the_config() {
     assert!(told(&project, &["method.0.alpha=1"]).contains("is no setting of eblora"));
     assert!(told(&project, &["train.split=validation"]).contains("task feeling has no `validation`"));
     assert!(told(&project, &["model.max_tokens=100000"]).contains("positions"));
+    assert!(told(&project, &["model.gradient_checkpointing=true"]).contains("is for a Llama alone"));
     let text = project.read("run.toml").replace("rank = 2", "rnk = 2");
     project.write("run.toml", text);
     let message = told(&project, &[]);

@@ -180,6 +180,14 @@ fn prompts_are_trained_measured_and_asked() {
     let chosen = project.succeeds(&["predict", "run", "--task", "choice", "--top", "1", "w1 w5"]);
     assert!(["yes ", "no "].iter().any(|answer| chosen.starts_with(answer)), "{chosen}");
     assert_eq!(project.succeeds(&["predict", "run", "w1 w9"]).lines().count(), 1);
+    // A run is the same with less memory, and goes on with it.
+    let checkpointing = "model.gradient_checkpointing=true";
+    project.succeeds(&["train", "run.toml", "--quiet", checkpointing, "out=small"]);
+    let small = self::result(&project, "small/result.json");
+    for (a, b) in small.methods.iter().zip(&result.methods) {
+        assert_eq!((&a.accuracy, &a.loss, &a.spectra), (&b.accuracy, &b.loss, &b.spectra), "{}", a.name);
+    }
+    project.succeeds(&["train", "run.toml", "--quiet", checkpointing, "--resume"]);
 }
 
 #[test]

@@ -222,6 +222,41 @@ fn weights_as_stored_train_like_full_ones() {
     check.tensor("all", &run(true), &run(false), Bound::relative(1e-12));
 }
 
+/// The blocks' activations computed again: the same bits in the logits, the loss and every gradient. Those of weights come
+/// first, and the adapters of some sites last, where the pass ends within a block.
+#[test]
+fn gradient_checkpointing_changes_no_bit() {
+    let run = |on| {
+        let mut case = Case::<f32>::new("llama3");
+        case.model = case.model.checkpointing(on);
+        case.work = case.model.workspace(&case.cpu, 5).expect("memory");
+        case.model.load(&case.cpu, &mut case.work, &case.samples, &[0, 1, 2, 3]).expect("a batch");
+        let (mut all, _) = case.forward(None);
+        let mut pass = GradientPass::new(&case.cpu, case.model.sites(), GradientKind::Exact, case.model.rows(4), 5)
+            .expect("memory");
+        case.model.backward(&case.cpu, &mut case.work, &mut Wanted::Weights(&mut pass));
+        for gradient in block_on(pass.finish(&case.cpu)).expect("gradients") {
+            let Gradient::Exact(g) = gradient else { panic!("a sketch was not asked for") };
+            all.extend(g.col_iter().flat_map(|column| column.iter().copied().collect::<Vec<_>>()));
+        }
+        for sites in [(0..SITES).collect::<Vec<_>>(), vec![9, 12], vec![3]] {
+            let adapters = case.adapters(&sites.iter().map(|&site| case.factors(site)).collect::<Vec<_>>());
+            let (logits, loss) = case.forward(Some(&adapters));
+            all.extend(logits);
+            all.push(loss);
+            for stack in case.backward(&adapters).stacks {
+                all.extend_from_slice(stack.u.values());
+                all.extend_from_slice(stack.v.values());
+                all.extend_from_slice(stack.s.expect("s is trained").values());
+            }
+        }
+        all.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    let kept = run(false);
+    assert!(kept.len() > 10_000 && kept.iter().all(|&bits| f32::from_bits(bits).is_finite()));
+    assert_eq!(run(true), kept);
+}
+
 fn decoding<T: Real>() {
     for name in MODELS {
         let (mut case, mut check) = (Case::<T>::new(name), Check::new::<T>(name));

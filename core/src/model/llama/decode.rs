@@ -235,7 +235,7 @@ impl<B: Backend> Llama<B> {
         for (l, keys) in decoder.keys.iter_mut().enumerate() {
             let pass = BlockPass {
                 before: &*before,
-                after: &mut *after,
+                after: Some(&mut *after),
                 act: &mut decoder.act,
                 remade: &mut decoder.remade,
                 keys,

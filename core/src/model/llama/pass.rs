@@ -24,9 +24,9 @@ impl Step {
 
 /// What a block's forward pass reads and writes.
 pub(super) struct BlockPass<'a, B: Backend> {
-    /// Residual stream before and after it, n×d.
+    /// Residual stream before and after it, n×d; the latter only where it is wanted.
     pub before: &'a B::Tensor,
-    pub after: &'a mut B::Tensor,
+    pub after: Option<&'a mut B::Tensor>,
     pub act: &'a mut BlockActivations<B>,
     pub remade: &'a mut Remade<B>,
     /// Rows past … past + n are written; all up to there are attended to.
@@ -83,6 +83,7 @@ impl<B: Backend> Llama<B> {
         let x = rows(&remade.norm, n);
         linears[GATE].forward(b, rows_mut(&mut act.gate, n), x, false, adapters, &mut z[GATE]);
         linears[UP].forward(b, rows_mut(&mut act.up, n), x, false, adapters, &mut z[UP]);
+        let Some(after) = after else { return };
         b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
         b.copy(rows_mut(after, n), rows(&act.middle, n));
         let x = rows(&remade.active, n);
@@ -91,21 +92,27 @@ impl<B: Backend> Llama<B> {
 
     pub(super) fn run_forward(&self, b: &B, work: &mut LlamaWorkspace<B>, adapters: Option<&Adapters<B>>) {
         // Padding stands behind a sequence: causal attention keeps it out without a mask.
-        let step = Step { batch: work.batch, tokens: work.tokens, past: 0 };
-        b.gather(rows_mut(&mut work.hidden[0], step.rows()), &self.embedding, &work.ids, false);
+        let n = work.batch * work.tokens;
+        b.gather(rows_mut(&mut work.hidden[0], n), &self.embedding, &work.ids, false);
         for l in 0..self.config.layers {
-            let (before, after) = work.hidden.split_at_mut(l + 1);
-            let pass = BlockPass {
-                before: &before[l],
-                after: &mut after[0],
-                act: &mut work.blocks[l],
-                remade: &mut work.remade,
-                keys: &mut work.keys[l],
-                z: &mut work.z[l * SITES..(l + 1) * SITES],
-            };
-            self.block_forward(b, l, pass, step, adapters);
+            self.run_block(b, work, l, true, adapters);
         }
         self.head_forward(b, work);
+    }
+
+    /// Block `l` over the loaded batch, with what comes after it or up to its inner activations.
+    fn run_block(&self, b: &B, work: &mut LlamaWorkspace<B>, l: usize, whole: bool, adapters: Option<&Adapters<B>>) {
+        let step = Step { batch: work.batch, tokens: work.tokens, past: 0 };
+        let (kept, (before, after)) = (l % work.blocks.len(), work.hidden.split_at_mut(l + 1));
+        let pass = BlockPass {
+            before: &before[l],
+            after: whole.then_some(&mut after[0]),
+            act: &mut work.blocks[kept],
+            remade: &mut work.remade,
+            keys: &mut work.keys[kept],
+            z: &mut work.z[l * SITES..(l + 1) * SITES],
+        };
+        self.block_forward(b, l, pass, step, adapters);
     }
 
     /// The labelled rows alone are normed and get logits.
@@ -149,6 +156,9 @@ impl<B: Backend> Llama<B> {
         let first = self.places[first];
         self.head_backward(b, work);
         for l in (first / SITES..self.config.layers).rev() {
+            if l + work.blocks.len() < self.config.layers {
+                self.run_block(b, work, l, false, wanted.adapters());
+            }
             self.block_backward(b, work, wanted, l, first);
         }
     }
@@ -159,7 +169,8 @@ impl<B: Backend> Llama<B> {
         let n = step.rows();
         let below = first < l * SITES;
         let first = first.saturating_sub(l * SITES);
-        let (block, act, keys) = (&self.blocks[l], &mut work.blocks[l], &work.keys[l]);
+        let kept = l % work.blocks.len();
+        let (block, act, keys) = (&self.blocks[l], &mut work.blocks[kept], &work.keys[kept]);
         let (remade, epsilon) = (&mut work.remade, self.config.rms_norm_epsilon);
         let linears = &block.linears;
         let z = &mut work.z[l * SITES..(l + 1) * SITES];

@@ -89,8 +89,10 @@ pub struct LlamaWorkspace<B: Backend> {
     pub(super) labels: B::Labels,
     /// Residual stream before each block and after the last, n×d.
     pub(super) hidden: Vec<B::Tensor>,
+    /// Of each block; of one for all with gradient checkpointing.
     pub(super) blocks: Vec<BlockActivations<B>>,
     pub(super) remade: Remade<B>,
+    /// As `blocks`.
     pub(super) keys: Vec<KeyValues<B>>,
     /// The last residual stream's labelled rows, m×d, normed; m×vocabulary.
     pub(super) answers: B::Tensor,
@@ -119,13 +121,10 @@ pub struct LlamaWorkspace<B: Backend> {
 }
 
 impl<B: Backend> LlamaWorkspace<B> {
-    pub(super) fn new(
-        backend: &B,
-        config: &LlamaConfig,
-        window: Window,
-        capacity: usize,
-    ) -> Result<Self, BackendError> {
+    pub(super) fn new(backend: &B, model: &Llama<B>, capacity: usize) -> Result<Self, BackendError> {
+        let (config, window) = (&model.config, model.window);
         let Window { tokens, answer } = window;
+        let kept = if model.checkpointing { config.layers.min(1) } else { config.layers };
         let (d, n, m) = (config.hidden, capacity * tokens, capacity * answer);
         let zeros = |rows, cols| backend.zeros([1, rows, cols]);
         let square = [capacity * config.heads, tokens, tokens];
@@ -140,9 +139,9 @@ impl<B: Backend> LlamaWorkspace<B> {
             ids: backend.labels(n)?,
             labels: backend.labels(m)?,
             hidden: (0..=config.layers).map(|_| zeros(n, d)).collect::<Result<_, _>>()?,
-            blocks: (0..config.layers).map(|_| BlockActivations::new(backend, config, n)).collect::<Result<_, _>>()?,
+            blocks: (0..kept).map(|_| BlockActivations::new(backend, config, n)).collect::<Result<_, _>>()?,
             remade: Remade::new(backend, config, n, square)?,
-            keys: (0..config.layers).map(|_| KeyValues::new(backend, config, n)).collect::<Result<_, _>>()?,
+            keys: (0..kept).map(|_| KeyValues::new(backend, config, n)).collect::<Result<_, _>>()?,
             answers: zeros(m, d)?,
             norm: zeros(m, d)?,
             stats: zeros(m, 1)?,

@@ -18,6 +18,7 @@ pub struct LlamaSubject {
     folder: LlamaFolder,
     window: Window,
     targets: Targets,
+    checkpointing: bool,
     tasks: Vec<Named<'static, TokenSet>>,
 }
 
@@ -38,7 +39,13 @@ impl LlamaSubject {
         targets: Targets,
         tasks: Vec<Named<'static, TokenSet>>,
     ) -> Self {
-        Self { path: path.to_owned(), folder, window, targets, tasks }
+        Self { path: path.to_owned(), folder, window, targets, checkpointing: false, tasks }
+    }
+
+    /// With or without gradient checkpointing, see [`Llama::checkpointing`].
+    #[must_use]
+    pub fn checkpointing(self, on: bool) -> Self {
+        Self { checkpointing: on, ..self }
     }
 }
 
@@ -56,7 +63,8 @@ impl Subject for LlamaSubject {
 
     fn model<B: Backend<Scalar = f32>>(&self, backend: &B) -> Result<Llama<B>, ModelError> {
         let LlamaFolder { config, weights, .. } = &self.folder;
-        Llama::with_targets(backend, config, self.window, weights.clone(), &self.targets)
+        let model = Llama::with_targets(backend, config, self.window, weights.clone(), &self.targets)?;
+        Ok(model.checkpointing(self.checkpointing))
     }
 
     fn tasks(&self) -> Vec<Task<'_, TokenSet>> {
