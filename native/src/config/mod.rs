@@ -130,8 +130,8 @@ pub struct ModelConfig {
     /// How prompts are written.
     #[serde(default)]
     pub chat: Chat,
-    /// Whether a Llama's training keeps each block's input alone, and computes its other activations again in the backward
-    /// pass: far less memory where sequences are long, a third more time, the same numbers.
+    /// Whether a Llama's training keeps the residual stream alone, and computes the blocks' inner activations again in the
+    /// backward pass: far less memory where sequences are long, a fifth more time, the same numbers.
     #[serde(default)]
     pub gradient_checkpointing: bool,
 }

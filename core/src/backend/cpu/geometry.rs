@@ -1,11 +1,11 @@
 //! The manifold kernels, batched: each matrix of a stack goes through the pure functions of [`crate::manifold`] and
-//! [`crate::gpm`] with working memory of its own, so that a stack is shared between threads and nothing is allocated.
+//! [`crate::gpm`] with working memory that it shares with its neighbours, so that threads share a stack and nothing is allocated.
 
 use alloc::vec::Vec;
 use faer::{MatMut, MatRef};
 
 use super::tensor::CpuTensor;
-use super::threads::for_each_block2;
+use super::threads::{for_each_block2, shares};
 use crate::Real;
 use crate::backend::BackendError;
 use crate::gpm::Subspace;
@@ -13,8 +13,9 @@ use crate::manifold::{
     ManifoldError, Retraction, StiefelScratch, TangentMap, project_tangent as tangent, retract as back,
 };
 
-/// Working memory for a stack of n×r factors: one set per matrix.
+/// Working memory for a stack of n×r factors: one set for each run of matrices that a thread takes.
 pub struct CpuScratch<T> {
+    shape: [usize; 3],
     items: Vec<Item<T>>,
 }
 
@@ -22,13 +23,14 @@ struct Item<T> {
     stiefel: StiefelScratch<T>,
     /// M's coefficients of the factor, grown on first use.
     coefficients: Vec<T>,
-    failed: Option<ManifoldError>,
+    /// The first of its matrices that failed.
+    failed: Option<(usize, ManifoldError)>,
 }
 
 impl<T: Real> CpuScratch<T> {
     pub(super) fn new([count, n, r]: [usize; 3]) -> Self {
         let item = |_| Item { stiefel: StiefelScratch::new(n, r), coefficients: Vec::new(), failed: None };
-        Self { items: (0..count).map(item).collect() }
+        Self { shape: [count, n, r], items: (0..shares(count)).map(item).collect() }
     }
 }
 
@@ -39,11 +41,16 @@ fn each<T: Real>(
     f: impl Fn(usize, MatMut<'_, T>, &mut Item<T>) + Sync + Send,
 ) {
     let [count, n, r] = x.shape;
-    assert!(scratch.items.len() == count, "scratch for {} matrices, not {count}", scratch.items.len());
+    assert!(scratch.shape == x.shape, "scratch for {:?}, not {:?}", scratch.shape, x.shape);
+    if x.data.is_empty() {
+        return;
+    }
     // Each matrix is worth a few products of n×r by r×r.
-    let work = count * n * r * r * 8;
-    for_each_block2((&mut x.data, n * r), (&mut scratch.items, 1), work, |i, x, item| {
-        f(i, MatMut::from_row_major_slice_mut(x, n, r), &mut item[0]);
+    let (work, run) = (count * n * r * r * 8, count.div_ceil(scratch.items.len()));
+    for_each_block2((&mut x.data, run * n * r), (&mut scratch.items, 1), work, |i, run_of_x, item| {
+        for (j, x) in run_of_x.chunks_mut(n * r).enumerate() {
+            f(i * run + j, MatMut::from_row_major_slice_mut(x, n, r), &mut item[0]);
+        }
     });
 }
 
@@ -72,7 +79,42 @@ pub fn retract<T: Real>(
     y: &mut CpuTensor<T>,
     scratch: &mut CpuScratch<T>,
 ) -> Result<(), BackendError> {
-    each(y, scratch, |_, y, item| item.failed = back(retraction, y, &mut item.stiefel).err());
-    let failed = scratch.items.iter_mut().enumerate().find_map(|(item, i)| Some((item, i.failed.take()?)));
+    each(y, scratch, |i, y, item| {
+        if let Err(source) = back(retraction, y, &mut item.stiefel) {
+            item.failed.get_or_insert((i, source));
+        }
+    });
+    // All are cleared, and the first is told.
+    let failed = scratch.items.iter_mut().fold(None, |first, item| first.or(item.failed.take()));
     failed.map_or(Ok(()), |(item, source)| Err(BackendError::Manifold { item, source }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_matrices_the_first_that_fails_is_told_and_the_others_are_done() {
+        let shape = [100, 3, 1];
+        let (mut y, mut scratch) = (CpuTensor { shape, data: alloc::vec![2.0_f32; 300] }, CpuScratch::new(shape));
+        for item in [70, 33, 34] {
+            y.data[3 * item..3 * (item + 1)].fill(0.0);
+        }
+        let failed = retract(Retraction::Whitening, &mut y, &mut scratch);
+        assert!(matches!(failed, Err(BackendError::Manifold { item: 33, .. })), "{failed:?}");
+        for (item, matrix) in y.data.chunks(3).enumerate() {
+            let expected = if [33, 34, 70].contains(&item) { 0.0 } else { 3.0_f32.sqrt().recip() };
+            assert!(matrix.iter().all(|x| (x - expected).abs() < 1e-6), "{item}: {matrix:?}");
+        }
+        y.data.fill(1.0);
+        retract(Retraction::Whitening, &mut y, &mut scratch).unwrap(); // the failure is forgotten
+    }
+
+    #[test]
+    fn nothing_is_done_with_nothing() {
+        for shape in [[0, 3, 1], [4, 3, 0]] {
+            let (mut y, mut scratch) = (CpuTensor { shape, data: Vec::<f64>::new() }, CpuScratch::new(shape));
+            retract(Retraction::Whitening, &mut y, &mut scratch).unwrap();
+        }
+    }
 }

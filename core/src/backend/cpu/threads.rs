@@ -46,6 +46,16 @@ pub fn block_rows(rows: usize, work_per_row: usize, target: usize, multiple: usi
     wanted.next_multiple_of(multiple).clamp(1, rows.max(1))
 }
 
+/// Into how many runs `count` pieces of work are cut that need working memory: a few for each thread, so that all have as
+/// much to do, and no more than there are pieces. It decides on no bit of the results.
+pub fn shares(count: usize) -> usize {
+    #[cfg(feature = "std")]
+    let threads = rayon::current_num_threads();
+    #[cfg(not(feature = "std"))]
+    let threads = 1;
+    count.min(4 * threads)
+}
+
 /// Runs `f(block index, block)` over `data` cut into blocks of `len`; `work` is the total of scalar operations.
 pub fn for_each_block<T: Send>(data: &mut [T], len: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
     #[cfg(feature = "std")]

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::mem::swap;
 
-use super::pass::{BlockPass, Step};
+use super::pass::{BlockBuffers, Step};
 use super::workspace::{BlockActivations, KeyValues, Remade};
 use super::{Llama, SITES};
 use crate::Real;
@@ -23,8 +23,9 @@ pub struct LlamaDecoder<B: Backend> {
     /// Tokens cached.
     past: usize,
     ids: B::Labels,
-    /// Residual stream before and after a block, part×d.
+    /// Residual stream before and after a block, and in its middle, part×d.
     hidden: [B::Tensor; 2],
+    middle: B::Tensor,
     act: BlockActivations<B>,
     remade: Remade<B>,
     keys: Vec<KeyValues<B>>,
@@ -86,6 +87,7 @@ impl<B: Backend> Llama<B> {
             past: 0,
             ids: backend.labels(part)?,
             hidden: [zeros(part, config.hidden)?, zeros(part, config.hidden)?],
+            middle: zeros(part, config.hidden)?,
             act: BlockActivations::new(backend, config, part)?,
             remade: Remade::new(backend, config, part, [config.heads, part, capacity])?,
             keys: (0..config.layers)
@@ -233,15 +235,15 @@ impl<B: Backend> Llama<B> {
         let [before, after] = &mut decoder.hidden;
         b.gather(rows_mut(before, n), &self.embedding, &decoder.ids, false);
         for (l, keys) in decoder.keys.iter_mut().enumerate() {
-            let pass = BlockPass {
+            let buffers = BlockBuffers {
                 before: &*before,
-                after: Some(&mut *after),
+                middle: &mut decoder.middle,
                 act: &mut decoder.act,
                 remade: &mut decoder.remade,
                 keys,
                 z: &mut decoder.z,
             };
-            self.block_forward(b, l, pass, step, adapters);
+            self.block_forward(b, l, after, buffers, step, adapters);
             swap(before, after);
         }
         decoder.past += n;

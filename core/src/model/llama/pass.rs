@@ -22,11 +22,11 @@ impl Step {
     }
 }
 
-/// What a block's forward pass reads and writes.
-pub(super) struct BlockPass<'a, B: Backend> {
-    /// Residual stream before and after it, n×d; the latter only where it is wanted.
+/// A block's buffers.
+pub(super) struct BlockBuffers<'a, B: Backend> {
+    /// Residual stream before it, and between attention and MLP, n×d.
     pub before: &'a B::Tensor,
-    pub after: Option<&'a mut B::Tensor>,
+    pub middle: &'a mut B::Tensor,
     pub act: &'a mut BlockActivations<B>,
     pub remade: &'a mut Remade<B>,
     /// Rows past … past + n are written; all up to there are attended to.
@@ -46,21 +46,48 @@ impl<B: Backend> Llama<B> {
         RopeShape { heads, tokens: step.tokens, start: step.past, inverse }
     }
 
-    /// Block `l` over the rows of a step. With a past there is one sequence.
+    /// Block `l` over the rows of a step, up to the residual stream `after` it. With a past there is one sequence.
     pub(super) fn block_forward(
         &self,
         b: &B,
         l: usize,
-        pass: BlockPass<'_, B>,
+        after: &mut B::Tensor,
+        mut buffers: BlockBuffers<'_, B>,
         step: Step,
         adapters: Option<&Adapters<B>>,
     ) {
-        let BlockPass { before, after, act, remade, keys, z } = pass;
-        let (block, epsilon, n) = (&self.blocks[l], self.config.rms_norm_epsilon, step.rows());
-        let linears = &block.linears;
+        let (linears, n) = (&self.blocks[l].linears, step.rows());
 
         // Attention: middle = before + output(attention(q, k, v of norm1(before)))
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(before, n), &block.norm1, epsilon);
+        self.attention_inputs(b, l, &mut buffers, step, adapters);
+        self.attend(b, &mut buffers, step);
+        let BlockBuffers { before, middle, remade, z, .. } = &mut buffers;
+        b.copy(rows_mut(*middle, n), rows(*before, n));
+        let x = rows(&remade.mixed, n);
+        linears[OUTPUT].forward(b, rows_mut(*middle, n), x, true, adapters, &mut z[OUTPUT]);
+
+        // MLP: after = middle + down(silu(gate(norm2(middle)))∘up(norm2(middle)))
+        self.mlp_inputs(b, l, &mut buffers, step, adapters);
+        let BlockBuffers { middle, act, remade, z, .. } = &mut buffers;
+        b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
+        b.copy(rows_mut(after, n), rows(*middle, n));
+        let x = rows(&remade.active, n);
+        linears[DOWN].forward(b, rows_mut(after, n), x, true, adapters, &mut z[DOWN]);
+    }
+
+    /// Turned queries and keys, and values, of the normed residual stream before block `l`.
+    fn attention_inputs(
+        &self,
+        b: &B,
+        l: usize,
+        buffers: &mut BlockBuffers<'_, B>,
+        step: Step,
+        adapters: Option<&Adapters<B>>,
+    ) {
+        let BlockBuffers { before, act, remade, keys, z, .. } = buffers;
+        let (block, epsilon, n) = (&self.blocks[l], self.config.rms_norm_epsilon, step.rows());
+        let linears = &block.linears;
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(*before, n), &block.norm1, epsilon);
         let x = rows(&remade.norm, n);
         linears[QUERY].forward(b, rows_mut(&mut act.q, n), x, false, adapters, &mut z[QUERY]);
         fn fresh<X: Shaped>(tensor: &mut X, step: Step) -> ViewMut<'_, X> {
@@ -70,49 +97,52 @@ impl<B: Backend> Llama<B> {
         linears[VALUE].forward(b, fresh(&mut keys.v, step), x, false, adapters, &mut z[VALUE]);
         b.rope(rows_mut(&mut act.q, n), &self.rope, self.rope_shape(self.config.heads, step, false));
         b.rope(fresh(&mut keys.k, step), &self.rope, self.rope_shape(self.config.kv_heads, step, false));
-        let shape = self.attention_shape(step);
+    }
+
+    /// The attention's output before its projection, and its probabilities.
+    fn attend(&self, b: &B, buffers: &mut BlockBuffers<'_, B>, step: Step) {
+        let BlockBuffers { act, remade, keys, .. } = buffers;
+        let (shape, n) = (self.attention_shape(step), step.rows());
         let seen = step.batch * shape.keys;
         let (q, k, v) = (rows(&act.q, n), rows(&keys.k, seen), rows(&keys.v, seen));
-        b.attention(rows_mut(&mut act.mixed, n), &mut remade.probabilities, q, k, v, None, shape);
-        b.copy(rows_mut(&mut act.middle, n), rows(before, n));
-        let x = rows(&act.mixed, n);
-        linears[OUTPUT].forward(b, rows_mut(&mut act.middle, n), x, true, adapters, &mut z[OUTPUT]);
+        b.attention(rows_mut(&mut remade.mixed, n), &mut remade.probabilities, q, k, v, None, shape);
+    }
 
-        // MLP: after = middle + down(silu(gate(norm2(middle)))∘up(norm2(middle)))
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(&act.middle, n), &block.norm2, epsilon);
+    /// Gate and up of the normed residual stream in the middle of block `l`.
+    fn mlp_inputs(
+        &self,
+        b: &B,
+        l: usize,
+        buffers: &mut BlockBuffers<'_, B>,
+        step: Step,
+        adapters: Option<&Adapters<B>>,
+    ) {
+        let BlockBuffers { middle, act, remade, z, .. } = buffers;
+        let (block, epsilon, n) = (&self.blocks[l], self.config.rms_norm_epsilon, step.rows());
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(*middle, n), &block.norm2, epsilon);
         let x = rows(&remade.norm, n);
-        linears[GATE].forward(b, rows_mut(&mut act.gate, n), x, false, adapters, &mut z[GATE]);
-        linears[UP].forward(b, rows_mut(&mut act.up, n), x, false, adapters, &mut z[UP]);
-        let Some(after) = after else { return };
-        b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
-        b.copy(rows_mut(after, n), rows(&act.middle, n));
-        let x = rows(&remade.active, n);
-        linears[DOWN].forward(b, rows_mut(after, n), x, true, adapters, &mut z[DOWN]);
+        block.linears[GATE].forward(b, rows_mut(&mut act.gate, n), x, false, adapters, &mut z[GATE]);
+        block.linears[UP].forward(b, rows_mut(&mut act.up, n), x, false, adapters, &mut z[UP]);
     }
 
     pub(super) fn run_forward(&self, b: &B, work: &mut LlamaWorkspace<B>, adapters: Option<&Adapters<B>>) {
         // Padding stands behind a sequence: causal attention keeps it out without a mask.
         let n = work.batch * work.tokens;
         b.gather(rows_mut(&mut work.hidden[0], n), &self.embedding, &work.ids, false);
+        let step = Step { batch: work.batch, tokens: work.tokens, past: 0 };
         for l in 0..self.config.layers {
-            self.run_block(b, work, l, true, adapters);
+            let (kept, (before, after)) = (l % work.blocks.len(), work.hidden.split_at_mut(l + 1));
+            let buffers = BlockBuffers {
+                before: &before[l],
+                middle: &mut work.middle[l],
+                act: &mut work.blocks[kept],
+                remade: &mut work.remade,
+                keys: &mut work.keys[kept],
+                z: &mut work.z[l * SITES..(l + 1) * SITES],
+            };
+            self.block_forward(b, l, &mut after[0], buffers, step, adapters);
         }
         self.head_forward(b, work);
-    }
-
-    /// Block `l` over the loaded batch, with what comes after it or up to its inner activations.
-    fn run_block(&self, b: &B, work: &mut LlamaWorkspace<B>, l: usize, whole: bool, adapters: Option<&Adapters<B>>) {
-        let step = Step { batch: work.batch, tokens: work.tokens, past: 0 };
-        let (kept, (before, after)) = (l % work.blocks.len(), work.hidden.split_at_mut(l + 1));
-        let pass = BlockPass {
-            before: &before[l],
-            after: whole.then_some(&mut after[0]),
-            act: &mut work.blocks[kept],
-            remade: &mut work.remade,
-            keys: &mut work.keys[kept],
-            z: &mut work.z[l * SITES..(l + 1) * SITES],
-        };
-        self.block_forward(b, l, pass, step, adapters);
     }
 
     /// The labelled rows alone are normed and get logits.
@@ -156,9 +186,6 @@ impl<B: Backend> Llama<B> {
         let first = self.places[first];
         self.head_backward(b, work);
         for l in (first / SITES..self.config.layers).rev() {
-            if l + work.blocks.len() < self.config.layers {
-                self.run_block(b, work, l, false, wanted.adapters());
-            }
             self.block_backward(b, work, wanted, l, first);
         }
     }
@@ -170,13 +197,25 @@ impl<B: Backend> Llama<B> {
         let below = first < l * SITES;
         let first = first.saturating_sub(l * SITES);
         let kept = l % work.blocks.len();
-        let (block, act, keys) = (&self.blocks[l], &mut work.blocks[kept], &work.keys[kept]);
-        let (remade, epsilon) = (&mut work.remade, self.config.rms_norm_epsilon);
+        // With checkpointing the activations are a later block's by now.
+        let again = l + work.blocks.len() < self.config.layers;
+        let (block, epsilon) = (&self.blocks[l], self.config.rms_norm_epsilon);
         let linears = &block.linears;
-        let z = &mut work.z[l * SITES..(l + 1) * SITES];
+        let mut buffers = BlockBuffers {
+            before: &work.hidden[l],
+            middle: &mut work.middle[l],
+            act: &mut work.blocks[kept],
+            remade: &mut work.remade,
+            keys: &mut work.keys[kept],
+            z: &mut work.z[l * SITES..(l + 1) * SITES],
+        };
         let dz = &mut work.dz;
 
         // MLP: hidden = middle + down(swiglu(gate, up of norm2(middle)))
+        if again {
+            self.mlp_inputs(b, l, &mut buffers, step, wanted.adapters());
+        }
+        let BlockBuffers { middle, act, remade, z, .. } = &mut buffers;
         b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
         let (dy, x) = (rows(&work.d_hidden, n), rows(&remade.active, n));
         let dx = (first < DOWN).then(|| (rows_mut(&mut work.d_active, n), false));
@@ -186,7 +225,7 @@ impl<B: Backend> Llama<B> {
         }
         let grads = [rows_mut(&mut work.d_gate, n), rows_mut(&mut work.d_up, n)];
         b.swiglu_backward(grads, rows(&work.d_active, n), rows(&act.gate, n), rows(&act.up, n));
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(&act.middle, n), &block.norm2, epsilon);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(*middle, n), &block.norm2, epsilon);
         let x = rows(&remade.norm, n);
         for (i, dy) in [(GATE, &work.d_gate), (UP, &work.d_up)] {
             let dx = (first < GATE).then(|| (rows_mut(&mut work.d_inner, n), i > GATE));
@@ -195,33 +234,36 @@ impl<B: Backend> Llama<B> {
         if first >= GATE {
             return;
         }
-        let (dy, x) = (rows(&work.d_inner, n), rows(&act.middle, n));
+        let (dy, x) = (rows(&work.d_inner, n), rows(*middle, n));
         b.rms_norm_backward(rows_mut(&mut work.d_hidden, n), dy, x, &act.stats2, &block.norm2);
 
         // Attention: middle = hidden + output(attention(q, k, v of norm1(hidden)))
-        let (dy, x) = (rows(&work.d_hidden, n), rows(&act.mixed, n));
+        if again {
+            self.attention_inputs(b, l, &mut buffers, step, wanted.adapters());
+        }
+        self.attend(b, &mut buffers, step);
+        let BlockBuffers { before, act, remade, keys, z, .. } = &mut buffers;
+        let (dy, x) = (rows(&work.d_hidden, n), rows(&remade.mixed, n));
         let dx = (first < OUTPUT).then(|| (rows_mut(&mut work.d_mixed, n), false));
         linears[OUTPUT].backward(b, dx, dy, x, wanted, Inner { z: &mut z[OUTPUT], dz });
         if first == OUTPUT {
             return;
         }
         let (shape, q, k, v) = (self.attention_shape(step), rows(&act.q, n), rows(&keys.k, n), rows(&keys.v, n));
-        b.attention(rows_mut(&mut act.mixed, n), &mut remade.probabilities, q, k, v, None, shape);
         let KeyValues { k: dk, v: dv } = &mut work.d_keys;
         let grads = [rows_mut(&mut work.d_q, n), rows_mut(dk, n), rows_mut(dv, n)];
         let (d_o, scratch) = (rows(&work.d_mixed, n), &mut work.d_probabilities);
         b.attention_backward(grads, d_o, &remade.probabilities, scratch, q, k, v, shape);
         b.rope(rows_mut(&mut work.d_q, n), &self.rope, self.rope_shape(self.config.heads, step, true));
         b.rope(rows_mut(dk, n), &self.rope, self.rope_shape(self.config.kv_heads, step, true));
-        let before = rows(&work.hidden[l], n);
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, before, &block.norm1, epsilon);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(*before, n), &block.norm1, epsilon);
         let x = rows(&remade.norm, n);
         for (i, dy) in [(QUERY, &work.d_q), (KEY, &*dk), (VALUE, &*dv)] {
             let dx = below.then(|| (rows_mut(&mut work.d_inner, n), i > QUERY));
             linears[i].backward(b, dx, rows(dy, n), x, wanted, Inner { z: &mut z[i], dz });
         }
         if below {
-            let (dy, x) = (rows(&work.d_inner, n), rows(&work.hidden[l], n));
+            let (dy, x) = (rows(&work.d_inner, n), rows(*before, n));
             b.rms_norm_backward(rows_mut(&mut work.d_hidden, n), dy, x, &act.stats1, &block.norm1);
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Remade<B: Backend> {
     pub active: B::Tensor,
     /// Of the attention, batch·heads × tokens × keys.
     pub probabilities: B::Tensor,
+    /// Attention output before its projection, n×q.
+    pub mixed: B::Tensor,
 }
 
 impl<B: Backend> Remade<B> {
@@ -25,20 +27,18 @@ impl<B: Backend> Remade<B> {
     pub fn new(backend: &B, config: &LlamaConfig, n: usize, probabilities: [usize; 3]) -> Result<Self, BackendError> {
         let zeros = |cols| backend.zeros([1, n, cols]);
         let probabilities = backend.zeros(probabilities)?;
-        Ok(Self { norm: zeros(config.hidden)?, active: zeros(config.mlp)?, probabilities })
+        let mixed = zeros(config.query_width())?;
+        Ok(Self { norm: zeros(config.hidden)?, active: zeros(config.mlp)?, probabilities, mixed })
     }
 }
 
-/// Activations of one block that its backward pass needs; n = batch·tokens rows each.
+/// Activations of one block that its backward pass needs, beside the residual stream; n = batch·tokens rows each.
 pub(super) struct BlockActivations<B: Backend> {
     /// Inverse root of the attention's norm, n×1.
     pub stats1: B::Tensor,
     /// Turned queries, n×q.
     pub q: B::Tensor,
-    /// Attention output before its projection, n×q.
-    pub mixed: B::Tensor,
-    /// Residual stream between attention and MLP, n×d.
-    pub middle: B::Tensor,
+    /// Of the MLP's norm.
     pub stats2: B::Tensor,
     /// n×mlp.
     pub gate: B::Tensor,
@@ -52,8 +52,6 @@ impl<B: Backend> BlockActivations<B> {
         Ok(Self {
             stats1: zeros(1)?,
             q: zeros(config.query_width())?,
-            mixed: zeros(config.query_width())?,
-            middle: zeros(config.hidden)?,
             stats2: zeros(1)?,
             gate: zeros(config.mlp)?,
             up: zeros(config.mlp)?,
@@ -89,6 +87,8 @@ pub struct LlamaWorkspace<B: Backend> {
     pub(super) labels: B::Labels,
     /// Residual stream before each block and after the last, n×d.
     pub(super) hidden: Vec<B::Tensor>,
+    /// Residual stream between attention and MLP of each block, n×d.
+    pub(super) middle: Vec<B::Tensor>,
     /// Of each block; of one for all with gradient checkpointing.
     pub(super) blocks: Vec<BlockActivations<B>>,
     pub(super) remade: Remade<B>,
@@ -139,6 +139,7 @@ impl<B: Backend> LlamaWorkspace<B> {
             ids: backend.labels(n)?,
             labels: backend.labels(m)?,
             hidden: (0..=config.layers).map(|_| zeros(n, d)).collect::<Result<_, _>>()?,
+            middle: (0..config.layers).map(|_| zeros(n, d)).collect::<Result<_, _>>()?,
             blocks: (0..kept).map(|_| BlockActivations::new(backend, config, n)).collect::<Result<_, _>>()?,
             remade: Remade::new(backend, config, n, square)?,
             keys: (0..kept).map(|_| KeyValues::new(backend, config, n)).collect::<Result<_, _>>()?,
