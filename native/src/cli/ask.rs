@@ -67,10 +67,13 @@ pub fn predict(args: &PredictArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Standard input, line by line.
+/// Standard input, line by line; an empty one is refused where it is asked, so that answers stand beside their lines.
 fn lines() -> Result<Vec<String>, Error> {
     let mut text = String::new();
     let unreadable = |source| RunError::Read { file: "standard input".into(), source };
     std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+    match text.lines().collect::<Vec<_>>().as_slice() {
+        [] => Err(RunError::NoText { place: "standard input".to_owned() }.into()),
+        lines => Ok(lines.iter().map(|&line| line.to_owned()).collect()),
+    }
 }

@@ -11,7 +11,7 @@ use crate::formats::atomic;
 use crate::report::result::RunResult;
 use crate::report::summary;
 use crate::run::RunError;
-use crate::run::folder::{RESULT, RunFolder};
+use crate::run::folder::RunFolder;
 
 pub fn run(args: &ReportArgs) -> Result<(), Error> {
     if args.result.is_dir() {
@@ -36,8 +36,7 @@ pub fn run(args: &ReportArgs) -> Result<(), Error> {
 fn of_folder(args: &ReportArgs) -> Result<(), Error> {
     let mut results = Vec::new();
     for folder in RunFolder::all_at(&args.result)? {
-        let file = folder.path().join(RESULT);
-        let missing = || RunError::Read { file, source: std::io::ErrorKind::NotFound.into() };
+        let missing = || RunError::NotFinished { folder: folder.path().to_owned() };
         let result = folder.result()?.ok_or_else(missing)?;
         if args.markdown.is_none() {
             let out = match &args.out {

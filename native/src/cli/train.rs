@@ -27,6 +27,8 @@ fn read(args: &ConfigArgs) -> Result<RunConfig, Error> {
 pub fn check(args: &CheckArgs) -> Result<(), Error> {
     let config = read(&args.config)?;
     let loaded = run::load(&config)?;
+    RunFolder::check_place(&config)?;
+    run::check_device(&config)?;
     print(&told(&config, &loaded));
     Ok(())
 }

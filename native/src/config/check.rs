@@ -3,7 +3,8 @@
 use super::RunConfig;
 use crate::device::Device;
 use crate::model::Family;
-use crate::run::{FILE_NAME_RULE, MOST_THREADS, is_file_name};
+use crate::run::folder::is_reserved;
+use crate::run::{FILE_NAME_RULE, MOST_SAMPLES, MOST_STEPS, MOST_THREADS, MOST_TOKENS, is_file_name};
 
 /// A key and what is wrong with it.
 type Wrong = (String, String);
@@ -12,6 +13,9 @@ impl RunConfig {
     /// The first thing that is wrong.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         let wrong = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
+        if self.out.trim().is_empty() {
+            return wrong("out", "a folder is needed");
+        }
         if self.seeds.is_empty() {
             return wrong("seeds", "at least one seed is needed");
         }
@@ -36,8 +40,8 @@ impl RunConfig {
         if model.base.trim().is_empty() {
             return wrong("base", "a folder is needed");
         }
-        if model.max_tokens == 0 {
-            return wrong("max_tokens", "0 is not in the range 1..");
+        if !(1..=MOST_TOKENS).contains(&model.max_tokens) {
+            return wrong("max_tokens", &format!("{} is not in the range 1..={MOST_TOKENS}", model.max_tokens));
         }
         if !(model.temperature.is_finite() && model.temperature > 0.0) {
             return wrong("temperature", "is not above 0");
@@ -67,6 +71,16 @@ impl RunConfig {
                 return wrong(key, "0 is not in the range 1..".to_owned());
             }
         }
+        // More than these are typing errors, and arithmetic and memory would not bear them.
+        for (key, count, most) in [
+            ("steps", train.steps, MOST_STEPS),
+            ("batch", train.batch, MOST_SAMPLES),
+            ("snapshots", train.snapshots, MOST_STEPS),
+        ] {
+            if count > most {
+                return wrong(key, format!("{count} is more than {most}"));
+            }
+        }
         if !(0.0..=1.0).contains(&train.warmup) {
             return wrong("warmup", format!("{} is not in the range 0 ≤ warmup ≤ 1", train.warmup));
         }
@@ -82,6 +96,10 @@ impl RunConfig {
         }
         for (i, method) in self.methods.iter().enumerate() {
             method.check().map_err(|(key, reason)| (format!("method.{i}.{key}"), reason))?;
+            if is_reserved(method.label()) {
+                let reason = format!("`{}` is the name of something else in a run's folder", method.label());
+                return Err((format!("method.{i}.label"), reason));
+            }
         }
         let labels: Vec<_> = self.methods.iter().map(|method| method.label()).collect();
         match twice(&labels) {

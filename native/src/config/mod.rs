@@ -2,6 +2,7 @@
 //!
 //! Paths in it are relative to the file's own folder; `~/` is the user's home.
 
+mod applies;
 mod check;
 mod overrides;
 mod place;

@@ -33,8 +33,15 @@ impl FromStr for Override {
         if key.is_empty() || key.split('.').any(str::is_empty) {
             return Err(format!("`{key}` is no key; `train.steps` and `method.0.rank` are"));
         }
-        // What is no TOML value is meant as text: a path, a name.
-        let parsed = toml::from_str::<Table>(&format!("v = {value}")).ok().filter(|table| table.len() == 1);
+        // What is no TOML value is meant as text: a path, a name. What can only be one must be right.
+        let parsed = toml::from_str::<Table>(&format!("v = {value}"));
+        let is_number = |c: char| c.is_ascii_digit() || "+-_.".contains(c);
+        if let Err(error) = &parsed
+            && (value.starts_with(['[', '{']) || (!value.is_empty() && value.chars().all(is_number)))
+        {
+            return Err(format!("{value}: {}", error.message()));
+        }
+        let parsed = parsed.ok().filter(|table| table.len() == 1);
         let value = parsed.and_then(|mut table| table.remove("v")).unwrap_or_else(|| Value::String(value.to_owned()));
         Ok(Self { path: path(key), value, text: text.to_owned() })
     }

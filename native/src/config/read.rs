@@ -24,11 +24,31 @@ impl Source<'_> {
         ConfigError::Wrong { place: format!("{}:{line}:{column}", self.file), reason }
     }
 
+    /// Whether the file has something at `path`.
+    fn has(&self, path: &[Step]) -> bool {
+        let table = toml::from_str::<Table>(self.text).unwrap_or_default(); // it was parsed before
+        let mut value = &Value::Table(table);
+        for step in path {
+            let inner = match step {
+                Step::Key(key) => value.get(key.as_str()),
+                Step::Index(index) => value.get(*index),
+            };
+            match inner {
+                Some(inner) => value = inner,
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// An error of the key at `path`, which an override may have set.
     fn wrong(&self, path: &[Step], reason: &str) -> ConfigError {
-        let sets = |o: &&Override| o.path.len() <= path.len() && path[..o.path.len()] == o.path[..];
+        // A table that an override alone has made is its fault as well.
+        let made = |o: &Override| !path.is_empty() && o.path.starts_with(path) && !self.has(path);
+        let sets = |o: &&Override| path.starts_with(&o.path) || made(o);
+        let reason = plain(reason);
         let reason = match path {
-            [] => reason.to_owned(),
+            [] => reason,
             path => format!("`{}`: {reason}", shown(path)),
         };
         match self.overrides.iter().rev().find(sets) {
@@ -131,6 +151,25 @@ impl RunConfig {
                 .flatten()
                 .for_each(settle);
         }
+    }
+}
+
+/// What the parser says of types, in words of TOML.
+fn plain(reason: &str) -> String {
+    let mut reason = reason.to_owned();
+    for (theirs, ours) in [
+        ("expected usize", "expected a whole number, 0 or above"),
+        ("expected u64", "expected a whole number, 0 or above"),
+        ("expected f64", "expected a number"),
+        ("invalid type: map, expected a sequence", "is one table and not a list of them: write [[…]] instead of […]"),
+        ("invalid type: map", "is a table"),
+        ("expected a sequence", "expected a list"),
+    ] {
+        reason = reason.replace(theirs, ours);
+    }
+    match reason.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table"),
+        None => reason,
     }
 }
 

@@ -91,7 +91,7 @@ fn each_fault_is_told_with_its_place() {
     assert!(message(&format!("colour = 1\n{SMALL}"), &[]).starts_with("run.toml:1:1: `colour`: unknown field"));
     assert_eq!(
         message(&with("[train]\n  steps = \"many\""), &[]),
-        "run.toml:10:3: `train.steps`: invalid type: string \"many\", expected usize"
+        "run.toml:10:3: `train.steps`: invalid type: string \"many\", expected a whole number, 0 or above"
     );
     assert!(
         message(&with("[train]\nsteps = -1"), &[])

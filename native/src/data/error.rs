@@ -109,6 +109,16 @@ pub enum DataError {
         /// "comma" or "tab".
         separator: &'static str,
     },
+    /// A table whose fields something else seems to separate.
+    #[error("{place}: the only column is called `{header}`: the fields of this file must be separated by {due}")]
+    Separator {
+        /// The column's name.
+        place: Place,
+        /// What it is.
+        header: String,
+        /// "commas" or "tabs".
+        due: &'static str,
+    },
     /// A quote without its partner.
     #[error("{place}: this quote never closes")]
     OpenQuote {

@@ -136,7 +136,8 @@ fn table(source: &Arc<Source>, separator: u8) -> Result<Vec<Record>, DataError> 
     let mut rows = rows.into_iter();
     let header = rows.next().map_or_else(Vec::new, |row| row.cells);
     let mut first = HashMap::new();
-    for (number, cell) in (1..).zip(&header) {
+    // Columns without a name can't be asked for, and there may be several: spreadsheets leave them behind.
+    for (number, cell) in (1..).zip(&header).filter(|(_, cell)| !nameless(cell)) {
         if let Some(first) = first.insert(&*cell.text, number) {
             return Err(DataError::DuplicateColumn { place: source.place(cell.at), name: cell.text.clone(), first });
         }
@@ -145,6 +146,9 @@ fn table(source: &Arc<Source>, separator: u8) -> Result<Vec<Record>, DataError> 
     for row in rows {
         let (found, expected) = (row.cells.len(), header.len());
         if found != expected {
+            if let [only] = &header[..] {
+                other_separator(source, &only.text, separator)?;
+            }
             let place = source.place(row.cells.get(expected).map_or(row.end, |cell| cell.at));
             let separator = if separator == b'\t' { "tab" } else { "comma" };
             return Err(DataError::RowLength { place, found, expected, separator });
@@ -159,10 +163,26 @@ fn table(source: &Arc<Source>, separator: u8) -> Result<Vec<Record>, DataError> 
         records.push(Record {
             source: source.clone(),
             line,
-            members: header.iter().zip(row.cells).map(member).collect(),
+            members: header.iter().zip(row.cells).filter(|(name, _)| !nameless(name)).map(member).collect(),
         });
     }
     Ok(records)
+}
+
+fn nameless(name: &csv::Cell) -> bool {
+    name.text.trim().is_empty()
+}
+
+/// The error that a table's only column, of this name, looks like several that another character separates.
+fn other_separator(source: &Source, name: &str, separator: u8) -> Result<(), DataError> {
+    let due = if separator == b'\t' { "tabs" } else { "commas" };
+    match [';', '\t', ','].into_iter().any(|other| other != char::from(separator) && name.contains(other)) {
+        true => {
+            let at = source.text.len() - source.text.trim_start_matches(['\r', '\n']).len();
+            Err(DataError::Separator { place: source.place(at), header: name.to_owned(), due })
+        }
+        false => Ok(()),
+    }
 }
 
 impl Record {
@@ -174,6 +194,10 @@ impl Record {
     /// The names of its fields, in the file's order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|member| &*member.key)
+    }
+
+    fn format(&self) -> Result<Format, DataError> {
+        Format::of(&(&*self.source.file).into())
     }
 
     /// A field, if it is there.
@@ -204,6 +228,11 @@ impl Record {
 
     /// The error that `what` (in backquotes, if it is one name) is not among the fields.
     pub(super) fn missing(&self, what: String) -> DataError {
+        if let ([Member { key, .. }], Ok(Format::Table { separator })) = (&self.members[..], self.format())
+            && let Err(error) = other_separator(&self.source, key, separator)
+        {
+            return error;
+        }
         DataError::MissingField { place: self.place(), field: what, there: quote_names(self.names()) }
     }
 }
@@ -383,6 +412,12 @@ mod tests {
             error("x.csv", "a,b,a\n"),
             "x.csv:1:5: the name `a` is that of column 1 as well; each column needs its own"
         );
+        let other = "the only column is called `text;label`: the fields of this file must be separated by commas";
+        assert_eq!(error("x.csv", "\ntext;label\na, b;c\n"), format!("x.csv:2:1: {other}"));
+        let semicolons = records("x.csv", "text;label\na;b\n").unwrap();
+        assert_eq!(semicolons[0].text("text").unwrap_err().to_string(), format!("x.csv:1:1: {other}"));
+        let commas = records("x.tsv", "text,label\na,b\n").unwrap();
+        assert!(commas[0].text("text").unwrap_err().to_string().ends_with("must be separated by tabs"));
         assert_eq!(error("x.csv", "a,b\n1,\"2\n3,4\n"), "x.csv:2:3: this quote never closes");
         assert_eq!(
             error("x.csv", "a,b\n1,\"2\"3\n"),
@@ -413,6 +448,21 @@ mod tests {
         let member = |item: &Field<'_>| told(item.member("b").unwrap_err());
         assert_eq!(member(&items[0]), "x.jsonl:2:44: `l[0]` is true, where an object is due");
         assert_eq!(member(&items[1]), "x.jsonl:2:50: no field `l[1].b`; there are `a`");
+    }
+
+    #[test]
+    fn columns_without_a_name_are_passed_over() {
+        let records = records("x.csv", ",text,label,, \n0,a,b,,\n").unwrap();
+        assert_eq!(records[0].names().collect::<Vec<_>>(), ["text", "label"]);
+        assert_eq!(records[0].text("label").unwrap(), "b");
+        assert_eq!(records[0].text("").unwrap_err().to_string(), "x.csv:2: no field ``; there are `text`, `label`");
+    }
+
+    #[test]
+    fn lines_may_end_as_on_an_old_mac() {
+        let table = records("x.csv", "text,label\ra,b\rc,d\r").unwrap();
+        assert_eq!((table.len(), table[1].text("text").unwrap(), table[1].place().line), (2, "c", Some(3)));
+        assert_eq!(records("x.jsonl", "{\"a\": 1}\r{\"a\": 2}").unwrap().len(), 2);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::error::DataError;
 use super::place::Place;
 use crate::formats::files::At;
 
-/// A file and its text, without a byte order mark.
+/// A file and its text, without a byte order mark. Where no line ends with `\n`, the `\r` of old spreadsheets is taken
+/// for it.
 #[derive(Debug)]
 pub(super) struct Source {
     pub file: Arc<Path>,
@@ -35,6 +36,9 @@ impl Source {
         })?;
         if text.starts_with('\u{feff}') {
             text.drain(..'\u{feff}'.len_utf8());
+        }
+        if text.contains('\r') && !text.contains('\n') {
+            text = text.replace('\r', "\n"); // as long, so that all places stay
         }
         Ok(Self { file: file.into(), text })
     }

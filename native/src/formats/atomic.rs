@@ -78,6 +78,9 @@ pub fn write_by<E: From<WriteError>>(file: &Path, fill: impl FnOnce(&mut File) -
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    if file.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()).into());
+    }
     let mut temporary = temporary(folder).map_err(failed)?;
     fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(failed)?;
@@ -112,6 +115,7 @@ const SUFFIX: &str = ".tmp";
 /// A new file in `folder`, removed again when dropped, with the permissions that any new file gets.
 #[cfg(feature = "cli")]
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    fs::metadata(folder)?; // an error of the library would name the temporary file
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]

@@ -1,5 +1,7 @@
 //! A Llama's tokenizer: from `tokenizer.json`, or the byte-level BPE of a GGUF file's metadata.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
@@ -11,6 +13,8 @@ use crate::formats::gguf::{Gguf, GgufError, Value};
 /// Types of tokens in GGUF metadata that are found in a text before it is split.
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+/// What ends a text in the vocabularies of Llamas.
+const ENDS: [&str; 4] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<|eot_id|>"];
 
 /// Why a tokenizer could not be made or used.
 #[derive(Debug, Error)]
@@ -39,8 +43,10 @@ pub enum TokenizerError {
         what: String,
     },
     /// A text or tokens that it can't convert.
-    #[error("tokenizer: {reason}")]
+    #[error("{file}: {reason}")]
     Convert {
+        /// The tokenizer's file.
+        file: String,
         /// Why.
         reason: String,
     },
@@ -49,7 +55,10 @@ pub enum TokenizerError {
 /// Text to tokens and back.
 #[derive(Clone, Debug)]
 pub struct LlamaTokenizer {
+    file: String,
     inner: Tokenizer,
+    /// The token that ends a text, where that is said beside the tokenizer.
+    end: Option<u32>,
 }
 
 impl LlamaTokenizer {
@@ -62,40 +71,104 @@ impl LlamaTokenizer {
         }
     }
 
+    /// Reads the `tokenizer.json` of a folder, and what the files beside it say of the end of a text.
+    pub fn read_folder(folder: &Path) -> Result<Self, TokenizerError> {
+        let plain = Self::read(&folder.join(super::tokenizer::FILE))?;
+        let end = plain.end_by_files(folder)?;
+        Ok(Self { end, ..plain })
+    }
+
     /// Makes it from the metadata of a GGUF file.
     pub fn from_gguf(file: &Gguf) -> Result<Self, TokenizerError> {
+        const KEY: &str = "tokenizer.ggml.eos_token_id";
         let source = file.source();
-        match Tokenizer::from_bytes(description(file)?.to_string()) {
-            Ok(inner) => Self::plain(inner, source),
-            Err(error) => Err(TokenizerError::File { file: source.to_owned(), reason: error.to_string() }),
-        }
+        let plain = match Tokenizer::from_bytes(description(file)?.to_string()) {
+            Ok(inner) => Self::plain(inner, source)?,
+            Err(error) => return Err(TokenizerError::File { file: source.to_owned(), reason: error.to_string() }),
+        };
+        let end = if file.get(KEY).is_some() { u32::try_from(file.count(KEY, None)?).ok() } else { None };
+        Ok(Self { end: end.filter(|id| plain.has(*id)), ..plain })
     }
 
     fn plain(mut inner: Tokenizer, file: &str) -> Result<Self, TokenizerError> {
         inner.with_padding(None);
         match inner.with_truncation(None) {
-            Ok(_) => Ok(Self { inner }),
+            Ok(_) => Ok(Self { file: file.to_owned(), inner, end: None }),
             Err(error) => Err(TokenizerError::File { file: file.to_owned(), reason: error.to_string() }),
         }
+    }
+
+    /// The first end of a text that is said beside the tokenizer and that it knows.
+    fn end_by_files(&self, folder: &Path) -> Result<Option<u32>, TokenizerError> {
+        if let Some(config) = beside(folder, "tokenizer_config.json")? {
+            let token = &config["eos_token"];
+            let text = token.as_str().or_else(|| token["content"].as_str());
+            if let Some(id) = text.and_then(|text| self.id(text)) {
+                return Ok(Some(id));
+            }
+        }
+        for file in ["generation_config.json", "config.json"] {
+            let Some(config) = beside(folder, file)? else { continue };
+            let end = &config["eos_token_id"];
+            let id = end.as_u64().or_else(|| end[0].as_u64()).and_then(|id| u32::try_from(id).ok());
+            if let Some(id) = id.filter(|id| self.has(*id)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its file, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The token that ends a text: by what is said beside the tokenizer, or else the first that it has of those known.
+    pub fn end(&self) -> Option<u32> {
+        self.end.or_else(|| self.ends().next())
+    }
+
+    /// All tokens that it has of those known to end a text.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        ENDS.iter().filter_map(|end| self.id(end))
     }
 
     /// The tokens of a text; `special`: with those that the tokenizer puts around every text.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         match self.inner.encode(text, special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(TokenizerError::Convert { reason: error.to_string() }),
+            Err(error) => Err(self.fault(error)),
         }
     }
 
     /// The text of tokens; `special`: also of those that stand for no text.
     pub fn decode(&self, tokens: &[u32], special: bool) -> Result<String, TokenizerError> {
         let text = self.inner.decode(tokens, !special);
-        text.map_err(|error| TokenizerError::Convert { reason: error.to_string() })
+        text.map_err(|error| self.fault(error))
+    }
+
+    fn fault(&self, error: tokenizers::Error) -> TokenizerError {
+        TokenizerError::Convert { file: self.file.clone(), reason: error.to_string() }
+    }
+
+    fn has(&self, id: u32) -> bool {
+        self.inner.id_to_token(id).is_some()
     }
 
     /// The number of a token by its text.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+}
+
+/// A JSON file of a model's folder, if it is there.
+fn beside(folder: &Path, name: &str) -> Result<Option<Json>, TokenizerError> {
+    let path = folder.join(name);
+    let fault = |reason| TokenizerError::File { file: path.display().to_string(), reason };
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).map_err(|error| fault(format!("not JSON: {error}")))?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(fault(format!("cannot be read: {error}"))),
     }
 }
 
@@ -177,4 +250,25 @@ fn beginning(file: &Gguf, tokens: &[&str]) -> Result<Json, TokenizerError> {
 
 fn wrong(file: &Gguf, key: &str, reason: &str) -> TokenizerError {
     GgufError::Key { file: file.source().to_owned(), key: key.to_owned(), reason: reason.to_owned() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gguf_file_says_what_ends_a_text() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/llama_tied.gguf");
+        let mut bytes = fs::read(file).unwrap();
+        let end = |bytes: &[u8]| {
+            LlamaTokenizer::from_gguf(&Gguf::from_bytes(bytes.to_vec(), "f.gguf").unwrap()).unwrap().end()
+        };
+        assert_eq!(end(&bytes), None);
+        // Its token of the beginning, made that of the end.
+        for (from, to) in [("bos_token_id", "eos_token_id"), ("add_bos_token", "add_not_token")] {
+            let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+            bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        }
+        assert_eq!(end(&bytes), Some(0));
+    }
 }

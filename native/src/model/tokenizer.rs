@@ -41,8 +41,10 @@ pub enum TokenizerError {
         special: usize,
     },
     /// A text that the tokenizer can't take.
-    #[error("text {text}: {reason}")]
+    #[error("{file}: text {text}: {reason}")]
     Encode {
+        /// The tokenizer's file.
+        file: String,
         /// Index of the text.
         text: usize,
         /// What the tokenizer says.
@@ -71,6 +73,7 @@ impl Encoded {
 
 /// A tokenizer without padding or truncation of its own.
 pub struct Tokenizer {
+    file: String,
     library: Library,
     direction: TruncationDirection,
 }
@@ -97,7 +100,17 @@ impl Tokenizer {
         let direction = library.get_truncation().map_or(TruncationDirection::Right, |t| t.direction);
         // The file's own limits are those of its author's run: ours are given with each call.
         library.with_padding(None).with_truncation(None).map_err(refuse)?;
-        Ok(Self { library, direction })
+        Ok(Self { file: file.to_owned(), library, direction })
+    }
+
+    /// Its file, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Number of special tokens that go with every text.
+    pub fn special(&self) -> usize {
+        self.library.get_post_processor().map_or(0, |p| p.added_tokens(false))
     }
 
     /// Number of tokens, those added to the vocabulary included.
@@ -110,13 +123,14 @@ impl Tokenizer {
     /// # Errors
     /// When `max_tokens` leaves no room for text, or the tokenizer can't take one.
     pub fn encode<S: AsRef<str>>(&self, texts: &[S], max_tokens: usize) -> Result<Encoded, TokenizerError> {
-        let special = self.library.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let special = self.special();
         let Some(room) = max_tokens.checked_sub(special).filter(|room| *room > 0) else {
             return Err(TokenizerError::MaxTokens { max_tokens, special });
         };
         let mut encoded = Encoded { ids: Vec::with_capacity(texts.len()), truncated: 0 };
         for (text, content) in texts.iter().enumerate() {
-            let refuse = |e: tokenizers::Error| TokenizerError::Encode { text, reason: e.to_string() };
+            let refuse =
+                |e: tokenizers::Error| TokenizerError::Encode { file: self.file.clone(), text, reason: e.to_string() };
             let mut tokens = self.library.encode_fast(content.as_ref(), false).map_err(refuse)?;
             if tokens.len() > room {
                 encoded.truncated += 1;
@@ -181,6 +195,10 @@ mod tests {
             let error = Tokenizer::from_bytes(bad.as_bytes(), "tokenizer.json").err().expect("an error");
             assert!(error.to_string().starts_with("tokenizer.json: not a tokenizer: "), "{error}");
         }
+        let unknown = SMALL.replacen("\"[UNK]\":1,", "", 1);
+        let error = Tokenizer::from_bytes(unknown.as_bytes(), "m/tokenizer.json").unwrap().encode(&["a", "x"], 9);
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("m/tokenizer.json: text 1: WordPiece error: Missing [UNK] token"), "{error}");
         let missing = Tokenizer::read(Path::new("no/such/folder")).err().expect("an error");
         assert!(matches!(missing, TokenizerError::Read { .. }));
     }

@@ -185,6 +185,18 @@ pub enum PeftError {
         /// Why.
         source: AdapterError,
     },
+    /// Adapters of models that have nothing in common.
+    #[error(
+        "one adapter is for the base `{first}`, another one for `{second}`, and they have no layer in common: only \
+         adapters of one model add up; if these are one, write the same `base_model_name_or_path` into \
+         each {CONFIG_FILE}"
+    )]
+    OtherBase {
+        /// The base that one of them names.
+        first: String,
+        /// That of another one.
+        second: String,
+    },
     /// Nothing was given, or not one weight for each adapter.
     #[error("{adapters} adapters and {weights} weights: there must be at least one adapter, and a weight for each")]
     Count {

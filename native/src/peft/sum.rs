@@ -1,6 +1,6 @@
 //! Several adapters as one: their plain sum, or a weighted one of smoothed updates. Ranks add up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eblora_core::adapter::{AdapterError, LoraAdapter, Smoothing, smoothing};
 
@@ -43,6 +43,7 @@ fn combine(
     adapters: &[PeftAdapter],
     one: impl Fn(&Parts<'_>) -> Result<LoraAdapter<f32>, AdapterError>,
 ) -> Result<PeftAdapter, PeftError> {
+    check_bases(adapters)?;
     let (mut order, mut parts) = (Vec::new(), BTreeMap::<&str, Parts<'_>>::new());
     for (index, adapter) in adapters.iter().enumerate() {
         for PeftLayer { module, lora } in &adapter.layers {
@@ -64,6 +65,27 @@ fn combine(
         first.filter(|name| adapters.iter().all(|adapter| of(adapter).as_ref() == Some(name)))
     };
     Ok(PeftAdapter { layers, base_model: shared(|a| &a.base_model), task_type: shared(|a| &a.task_type) })
+}
+
+/// One model may be named by several paths, so that names alone tell nothing; but adapters whose bases have other names
+/// and which share no layer are hardly of one model.
+fn check_bases(adapters: &[PeftAdapter]) -> Result<(), PeftError> {
+    let modules = |adapter: &PeftAdapter| adapter.layers.iter().map(|l| l.module.clone()).collect::<BTreeSet<_>>();
+    let named = adapters.iter().filter(|adapter| !adapter.layers.is_empty());
+    let named: Vec<_> = named.filter_map(|adapter| Some((adapter.base_model.as_ref()?, modules(adapter)))).collect();
+    let mut strangers = None;
+    for (i, (second, theirs)) in named.iter().enumerate() {
+        for (first, ours) in named[..i].iter().filter(|(first, _)| first != second) {
+            if !ours.is_disjoint(theirs) {
+                return Ok(());
+            }
+            strangers.get_or_insert((*first, *second));
+        }
+    }
+    match strangers {
+        None => Ok(()),
+        Some((first, second)) => Err(PeftError::OtherBase { first: first.clone(), second: second.clone() }),
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +131,19 @@ mod tests {
         let smooth = merge(&all[..1], &[1.0], Some(Smoothing::Mean)).unwrap();
         let sigma = smooth.layers[0].lora.singular_values().unwrap();
         assert!((sigma[0] - sigma[1]).abs() < 1e-5 * sigma[0], "{sigma:?}");
+    }
+
+    #[test]
+    fn adapters_of_other_bases_need_a_layer_in_common() {
+        let of = |base: Option<&str>, layers| PeftAdapter { base_model: base.map(String::from), ..adapter(1, layers) };
+        let (one, other) = (of(Some("bert"), &[("q", 2)]), of(Some("vit"), &[("k", 1)]));
+        let message = merge(&[one.clone(), other.clone()], &[1.0, 1.0], None).unwrap_err().to_string();
+        assert!(message.contains("for the base `bert`, another one for `vit`"), "{message}");
+        assert!(matches!(stack(&[other, one.clone()]), Err(PeftError::OtherBase { .. })));
+        // The same model at another path, one of unknown base, one that has shrunk to nothing.
+        for fine in [of(Some("models/bert"), &[("k", 1), ("q", 1)]), of(None, &[("k", 1)]), of(Some("vit"), &[])] {
+            stack(&[one.clone(), fine]).unwrap();
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub fn result() -> RunResult {
             measured_samples: 1000,
             resolved: None,
         },
+        facts: [("base model".to_owned(), "one of checksum 00000000".to_owned())].into(),
         tasks: mix::NAMES.map(str::to_owned).to_vec(),
         methods: vec![method("lora-ft", 0.45, 0.75), method("ebo", 0.62, 0.0), method("eblora", 0.95, 0.0)],
     }

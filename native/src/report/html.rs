@@ -293,6 +293,7 @@ fn settings(result: &RunResult) -> String {
     term("device", format!("{}, {} thread(s)", result.device, result.threads));
     term("machine", result.platform.clone());
     term("eblora", result.eblora_version.clone());
+    result.facts.iter().for_each(|(name, value)| term(name, value.clone()));
     html.push_str("</dl>\n");
     if let Some(resolved) = &c.resolved {
         // Values of JSON always have a text.

@@ -67,6 +67,9 @@ pub struct RunResult {
     pub platform: String,
     /// Settings that all methods share.
     pub config: RunConfig,
+    /// Checksums of the base model and of each task's samples, by what they are of; empty in results of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
     /// The tasks' names, in order.
     pub tasks: Vec<String>,
     /// One entry per method, in order.
@@ -214,6 +217,7 @@ impl RunResult {
             threads,
             platform: platform(),
             config,
+            facts: BTreeMap::new(),
             tasks,
             methods,
         }
@@ -360,7 +364,7 @@ mod tests {
                 serde_json::Value::Object(map) => {
                     for (key, inner) in map {
                         found.push(key.clone());
-                        if !["learning_rates", "settings", "resolved"].contains(&key.as_str()) {
+                        if !["learning_rates", "settings", "resolved", "facts"].contains(&key.as_str()) {
                             keys(inner, found);
                         }
                     }

@@ -102,7 +102,6 @@ where
     S::Samples: Sync,
 {
     let methods = plan.methods;
-    let mut saved = saving.map(|saving| saving.open(methods, progress)).transpose()?;
     let pool = pool(plan.threads)?;
     let gpu = match &plan.device {
         Device::Cpu => None,
@@ -112,6 +111,8 @@ where
             Some(gpu)
         }
     };
+    // Once the device is there: a restart discards what is saved.
+    let mut saved = saving.map(|saving| saving.open(methods, progress)).transpose()?;
     let tasks = subject.tasks();
     let names: Vec<String> = tasks.iter().map(|task| task.name.to_owned()).collect();
     let mut train = plan.train.clone();

@@ -57,12 +57,18 @@ pub use saved::{Saving, Start, clear as clear_checkpoints, folder as checkpoint_
 pub use setting::{BetweenTasks, Convention, Initial, Tangent, WayBack};
 pub use subject::Subject;
 #[cfg(feature = "cli")]
-pub use train::{Trained, train};
+pub use train::{Trained, check_device, train};
 #[cfg(feature = "cli")]
 pub use trained::{Labels, Learnt};
 
 /// More threads than this are a typing error.
 pub const MOST_THREADS: usize = 256;
+/// More steps of a task than this are a typing error.
+pub const MOST_STEPS: usize = 10_000_000;
+/// More samples of a step than this are a typing error.
+pub const MOST_SAMPLES: usize = 1 << 16;
+/// More tokens of a sample than this are a typing error.
+pub const MOST_TOKENS: usize = 1 << 20;
 
 /// Why a run could not go on.
 #[derive(Debug, Error)]
@@ -155,9 +161,7 @@ pub enum RunError {
         task: String,
     },
     /// A text with more tokens than a run takes.
-    #[error(
-        "{place}: {tokens} tokens, more than the {most} of `model.max_tokens`; raise it, or set `model.too_long = \"truncate\"`"
-    )]
+    #[error("{place}: {tokens} tokens, more than the {most} of `model.max_tokens`; raise it, or {remedy}")]
     TooLong {
         /// The text.
         place: String,
@@ -165,6 +169,85 @@ pub enum RunError {
         tokens: usize,
         /// The most.
         most: usize,
+        /// What else can be done.
+        remedy: &'static str,
+    },
+    /// A text that the tokenizer can't take.
+    #[error("{place}: {file} can't make tokens of the text: {reason}; is it whole, and that of this model?")]
+    Tokenize {
+        /// The text.
+        place: String,
+        /// The tokenizer's file.
+        file: String,
+        /// What the tokenizer says.
+        reason: String,
+    },
+    /// A text that a tokenizer makes nothing of.
+    #[error("{place}: the tokenizer makes no token of the text: nothing in it is a word to the model; change it")]
+    NoTokens {
+        /// The text.
+        place: String,
+    },
+    /// A token that is not in the model's vocabulary.
+    #[error(
+        "{place}: token {id} of {file}, but the model's vocabulary ends with {last}: is it another model's tokenizer?"
+    )]
+    Vocabulary {
+        /// The text.
+        place: String,
+        /// The tokenizer's file.
+        file: String,
+        /// The token.
+        id: u32,
+        /// The largest token.
+        last: usize,
+    },
+    /// A label or a choice without text.
+    #[error("task {task}: `{key}` is empty; write a text there, or remove it")]
+    EmptyText {
+        /// The task.
+        task: String,
+        /// The key in the task's config.
+        key: String,
+    },
+    /// Two labels that the model can't tell apart.
+    #[error(
+        "the labels {first:?} and {second:?} have the same tokens, so that nothing can tell them apart: give them \
+         other texts in `label_texts`, or set `model.head = \"linear\"`"
+    )]
+    SameLabels {
+        /// One of them.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// Two labels of a task that stand for one class of the model.
+    #[error(
+        "task {task}: the labels {first:?} and {second:?} both mean the class {class:?} of the model; write in \
+         `label_texts` which class each label means"
+    )]
+    OneClass {
+        /// The task.
+        task: String,
+        /// One label.
+        first: String,
+        /// The other one.
+        second: String,
+        /// The class.
+        class: String,
+    },
+    /// Classes that only samples have which are left out of training.
+    #[error(
+        "task {task}: the first {most} training samples (`train.train_samples`) have none of the label {label}, which \
+         is measured; raise it, or leave it out"
+    )]
+    NotAmongFirst {
+        /// The task.
+        task: String,
+        /// The samples that are trained on.
+        most: usize,
+        /// The label, in quotes; of several, the first.
+        label: String,
     },
     /// A label that the config does not name.
     #[error("{place}: label {label:?} has no text in the task's `label_texts`, which have {known}")]
@@ -209,13 +292,24 @@ pub enum RunError {
         reason: String,
     },
     /// It is not clear which method of a run is meant.
-    #[error("{}: no method {wanted:?} in this run: choose by --method among {known}", .folder.display())]
+    #[error(
+        "{}: {} in this run: choose by --method among {known}", .folder.display(),
+        .wanted.as_ref().map_or("there are several methods".to_owned(), |wanted| format!("there is no method {wanted:?}"))
+    )]
     WhichMethod {
         /// The run.
         folder: PathBuf,
-        /// What was asked for.
-        wanted: String,
+        /// What was asked for, if anything was.
+        wanted: Option<String>,
         /// What there is.
+        known: String,
+    },
+    /// A folder of several seeds' runs, where one is needed.
+    #[error("{} holds the runs of several seeds: name one of its folders: {known}", .folder.display())]
+    WhichSeed {
+        /// The folder.
+        folder: PathBuf,
+        /// Names of the seeds' folders.
         known: String,
     },
     /// A task that the run doesn't have.
@@ -266,6 +360,52 @@ pub enum RunError {
         folder: PathBuf,
         /// The first key that differs.
         key: String,
+    },
+    /// A folder with something of the user's where the run would put its own.
+    #[error("{} is there and no run of eblora wrote it: choose another `out`, or move it away", .file.display())]
+    NotOurs {
+        /// What is in the way.
+        file: PathBuf,
+    },
+    /// A folder with a run of one seed where several would each have a folder, or the other way round.
+    #[error("{} holds {what}: choose another `out`", .folder.display())]
+    OtherSeeds {
+        /// The folder.
+        folder: PathBuf,
+        /// What it holds.
+        what: &'static str,
+    },
+    /// A folder with a run of another base model, or of other data.
+    #[error(
+        "{} holds a run with another {what}: choose another `out`, or discard it with --restart", .folder.display()
+    )]
+    OtherData {
+        /// The folder.
+        folder: PathBuf,
+        /// What is not the same.
+        what: String,
+    },
+    /// Another process trains into the folder.
+    #[error("another eblora trains into {} at this moment: wait for its end, or choose another `out`", .folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The data's labels are not those that the run has learnt.
+    #[error("{}: the data's labels are {now}, but the run learnt {learnt}: measure it on the data of its time", .folder.display())]
+    OtherLabels {
+        /// The run.
+        folder: PathBuf,
+        /// The labels of the run.
+        learnt: String,
+        /// Those that the data have now.
+        now: String,
+    },
+    /// A run that has no result yet.
+    #[error("{} holds a run that has not finished: `eblora train` with --resume goes on with it", .folder.display())]
+    NotFinished {
+        /// The folder.
+        folder: PathBuf,
     },
     /// A measurement that makes no sense.
     #[error(transparent)]

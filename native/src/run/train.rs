@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use eblora_core::train::Fact;
+
 use super::engine::{self, MethodRun, Plan, Ran};
-use super::folder::{CONFIG, RESULT, RunFolder};
+use super::folder::{CONFIG, PAGES, RESULT, RunFolder};
 use super::subject::Subject;
 use super::{
     AnySubject, Labels, Loaded, MethodConfig, RunError, Saving, Start, checkpoint_folder, clear_checkpoints,
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::Error;
 use crate::config::RunConfig;
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::formats::atomic;
 use crate::hub;
 use crate::peft::AdapterSet;
@@ -53,10 +55,17 @@ pub fn train(
     progress: &mut dyn ProgressSink,
 ) -> Result<Trained, Error> {
     let folders: Vec<_> = config.seeds.iter().map(|&seed| (seed, RunFolder::of(config, seed))).collect();
-    // Everything that can refuse does before the first seed trains.
+    let facts = match &loaded.subject {
+        AnySubject::Vit(subject) => subject.facts(),
+        AnySubject::Bert(subject) => subject.facts(),
+        AnySubject::Llama(subject) => subject.facts(),
+    };
+    // Everything that can refuse does before the first seed trains, and before anything is discarded.
+    RunFolder::check_place(config)?;
+    check_device(config)?;
     let mut before = Vec::with_capacity(folders.len());
-    for (_, folder) in &folders {
-        let earlier = earlier(config, folder, start)?;
+    for (seed, folder) in &folders {
+        let earlier = earlier(config, (*seed, folder), start, &facts)?;
         if earlier.is_none() {
             saving(config, &checkpoint_folder(folder.path()), start, stop).check()?;
         }
@@ -70,6 +79,11 @@ pub fn train(
         let known = match earlier {
             Some(result) if config.methods.iter().all(|method| holds(&result.methods, method)) => {
                 progress.report(Event::Note(&format!("{} holds the finished run", folder.path().display())));
+                if folder.was_left() {
+                    let _lock = folder.take()?;
+                    let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
+                    clear_checkpoints(&checkpoint_folder(folder.path()), &labels)?;
+                }
                 results.push(result);
                 continue;
             }
@@ -81,8 +95,11 @@ pub fn train(
             }
             None => Vec::new(),
         };
-        atomic::prepare_folder(folder.path())?;
-        atomic::write(&folder.path().join(CONFIG), config.to_toml()?.as_bytes())?;
+        let _lock = folder.take()?;
+        if start == Start::Restart {
+            discard(&folder.path().join(RESULT))?;
+        }
+        folder.write_config(config)?;
         Labels::of(loaded).write(folder.path())?;
         let run = SeedRun { config, seed: *seed, folder, known };
         let done = match &loaded.subject {
@@ -98,14 +115,39 @@ pub fn train(
     Ok(Trained::Finished(results))
 }
 
+/// Whether the device that a config wants is there.
+///
+/// # Errors
+/// When it is not.
+pub fn check_device(config: &RunConfig) -> Result<(), Error> {
+    match config.device.parse().unwrap_or_default() {
+        Device::Gpu(wanted) => Ok(device::open(&wanted).map(drop)?),
+        Device::Cpu => Ok(()),
+    }
+}
+
+fn discard(file: &Path) -> Result<(), Error> {
+    match fs::remove_file(file) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(RunError::Read { file: file.to_owned(), source }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the results have one of this method.
 fn holds(results: &[MethodResult], method: &MethodConfig) -> bool {
     results.iter().any(|result| result.name == method.label())
 }
 
-/// The result of a folder whose run has finished before, perhaps with fewer methods; makes the folder ready for one that has
-/// not.
-fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Option<RunResult>, Error> {
+/// The result of a folder whose run has finished before, perhaps with fewer methods, where it is to stay.
+fn earlier(
+    config: &RunConfig,
+    (seed, folder): (u64, &RunFolder),
+    start: Start,
+    facts: &[Fact],
+) -> Result<Option<RunResult>, Error> {
+    folder.check_files()?;
     let result = folder.result();
     let there = !matches!(result, Ok(None));
     match start {
@@ -113,19 +155,24 @@ fn earlier(config: &RunConfig, folder: &RunFolder, start: Start) -> Result<Optio
         // Also one that has not finished: its config must not be replaced by one that it can't go on with.
         Start::Resume if there || folder.path().join(CONFIG).exists() => {
             let before = folder.config()?;
-            match first_difference(&before, &without_added(config, &before))? {
-                Some(key) => Err(RunError::OtherConfig { folder: folder.path().to_owned(), key }.into()),
-                None => result,
+            let other = |key: String| RunError::OtherConfig { folder: folder.path().to_owned(), key };
+            if let Some(key) = first_difference(&before, &without_added(config, &before))? {
+                return Err(other(key).into());
             }
-        }
-        Start::Restart => {
-            let file = folder.path().join(RESULT);
-            match fs::remove_file(&file) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    Err(RunError::Read { file, source }.into())
+            let result = result?;
+            if let Some(result) = &result {
+                if result.seed != seed {
+                    return Err(other("seeds".to_owned()).into());
                 }
-                _ => Ok(None),
+                // Results of earlier versions don't know.
+                let same = |fact: &&Fact| result.facts.get(&fact.name).is_none_or(|known| *known == fact.value);
+                if let Some(fact) = facts.iter().find(|fact| !same(fact)) {
+                    return Err(
+                        RunError::OtherData { folder: folder.path().to_owned(), what: fact.name.clone() }.into()
+                    );
+                }
             }
+            Ok(result)
         }
         _ => Ok(None),
     }
@@ -221,9 +268,11 @@ impl SeedRun<'_> {
         let place = |result: &MethodResult| config.methods.iter().position(|method| method.label() == result.name);
         methods.sort_by_key(place);
         let names = config.tasks.iter().map(|task| task.name.clone()).collect();
-        let result = RunResult::new(seed, device, threads, settings(config, subject)?, names, methods);
-        atomic::write(&folder.path().join("report.html"), html::render(&result).as_bytes())?;
-        atomic::write(&folder.path().join("forgetting.svg"), html::forgetting_svg(&result).as_bytes())?;
+        let mut result = RunResult::new(seed, device, threads, settings(config, subject)?, names, methods);
+        result.facts = subject.facts().into_iter().map(|fact| (fact.name, fact.value)).collect();
+        let [report, picture] = PAGES;
+        atomic::write(&folder.path().join(report), html::render(&result).as_bytes())?;
+        atomic::write(&folder.path().join(picture), html::forgetting_svg(&result).as_bytes())?;
         atomic::write(&folder.path().join(RESULT), result.to_json()?.as_bytes())?;
         let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
         clear_checkpoints(&checkpoints, &labels)?; // the result and the adapters hold everything

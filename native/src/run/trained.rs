@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use eblora_core::backend::Backend;
 use eblora_core::model::bert::{Bert, TextSet};
@@ -59,6 +59,11 @@ impl Labels {
         Ok(atomic::write(&folder.join(Self::FILE), json.as_bytes())?)
     }
 
+    fn shown(&self) -> String {
+        let choices = self.choices.iter().map(|(task, choices)| format!("{task}: {}", choices.join(", ")));
+        self.labels.iter().cloned().chain(choices).collect::<Vec<_>>().join(", ")
+    }
+
     fn read(folder: &Path) -> Result<Self, Error> {
         let file = folder.join(Self::FILE);
         let bytes = fs::read(&file).map_err(|source| RunError::Read { file: file.clone(), source })?;
@@ -70,6 +75,7 @@ impl Labels {
 /// The model of a run after a task.
 #[derive(Clone, Debug)]
 pub struct Learnt {
+    folder: PathBuf,
     /// The run's config.
     pub config: RunConfig,
     labels: Labels,
@@ -86,14 +92,14 @@ impl Learnt {
     /// # Errors
     /// When something is not there, or it is not said which.
     pub fn open(folder: &Path, method: Option<&str>, task: Option<&str>, base: bool) -> Result<Self, Error> {
-        let run = RunFolder::at(folder);
+        let run = RunFolder::one_at(folder)?;
         let config = run.config()?;
         let known: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
         let method = match (method, known.as_slice()) {
             (Some(wanted), known) if known.contains(&wanted) => wanted,
             (None, [only]) => only,
             (wanted, known) => {
-                let (wanted, known) = (wanted.unwrap_or_default().to_owned(), known.join(", "));
+                let (wanted, known) = (wanted.map(str::to_owned), known.join(", "));
                 return Err(RunError::WhichMethod { folder: folder.to_owned(), wanted, known }.into());
             }
         };
@@ -101,7 +107,7 @@ impl Learnt {
         let index = set.position(task)?;
         let adapter = if base { None } else { Some(set.sum(index)?) };
         let task = set.tasks()[index].name.clone();
-        Ok(Self { labels: Labels::read(folder)?, config, task, adapter })
+        Ok(Self { folder: folder.to_owned(), labels: Labels::read(folder)?, config, task, adapter })
     }
 
     /// Accuracies (%) on the tasks of the run, by name; of all, or of one.
@@ -110,6 +116,11 @@ impl Learnt {
     /// When the run's data or base can't be read, the adapter doesn't fit, or the device fails.
     pub fn measure(&self, only: Option<&str>) -> Result<Vec<(String, f64)>, Error> {
         let loaded = super::load(&self.config)?;
+        let now = Labels::of(&loaded);
+        if now != self.labels {
+            let (folder, learnt, now) = (self.folder.clone(), self.labels.shown(), now.shown());
+            return Err(RunError::OtherLabels { folder, learnt, now }.into());
+        }
         match &loaded.subject {
             AnySubject::Vit(subject) => self.on_device(&Measure { learnt: self, subject: subject.as_ref(), only }),
             AnySubject::Bert(subject) => self.on_device(&Measure { learnt: self, subject: subject.as_ref(), only }),
@@ -207,7 +218,8 @@ impl Job for Ask<'_> {
                 self.classes(backend, &model, &set)
             }
             Family::Bert => {
-                let mut texts = Texts::open(base, &config.model)?;
+                let folder = BertFolder::read(base)?;
+                let mut texts = Texts::open(base, &config.model, folder.config.vocabulary)?;
                 let prefix = self.task().map_or("", |task| task.prefix.as_str());
                 let mut set = TextSet::new();
                 for (i, input) in self.inputs.iter().enumerate() {
@@ -217,7 +229,6 @@ impl Job for Ask<'_> {
                     }
                     set.push(&texts.tokens(&format!("{prefix}{input}"), place)?, 0);
                 }
-                let folder = BertFolder::read(base)?;
                 let head = texts.head(&config.model, folder.config.hidden, &self.learnt.labels.labels)?;
                 let subject =
                     BertSubject::new(folder, encoder_options(config), head, config.model.temperature, Vec::new());
@@ -259,8 +270,8 @@ impl Ask<'_> {
     fn prompts<B: Backend<Scalar = f32> + 'static>(&self, backend: &B, base: &Path) -> Result<Vec<Vec<Answer>>, Error> {
         let (learnt, wrong) = (self.learnt, self.learnt.wrong());
         let config = &learnt.config;
-        let mut prompts = Prompts::open(base, &config.model)?;
         let folder = llama::read(base)?;
+        let mut prompts = Prompts::open(base, &config.model, folder.config.vocabulary)?;
         let window = Window { tokens: config.model.max_tokens.min(folder.config.positions), answer: 1 };
         let subject = LlamaSubject::new(base, folder, window, targets(config), Vec::new());
         let model: Llama<B> = learnt.model(backend, &subject)?;

@@ -20,8 +20,8 @@ fn faults_of_the_config() {
     assert!(told(&project, &["method.0.rank=1000"]).contains("rank 1000 of eblora is more than"));
     assert!(told(&project, &["method.0.alpha=1"]).contains("is no setting of eblora"));
     assert!(told(&project, &["train.split=validation"]).contains("task feeling has no `validation`"));
-    assert!(told(&project, &["model.max_tokens=100000"]).contains("positions"));
-    assert!(told(&project, &["model.gradient_checkpointing=true"]).contains("is for a Llama alone"));
+    assert!(told(&project, &["model.max_tokens=100000"]).contains("`model.max_tokens` is 100000, but the model has "));
+    assert!(told(&project, &["model.gradient_checkpointing=true"]).contains("it is for a Llama"));
     let text = project.read("run.toml").replace("rank = 2", "rnk = 2");
     project.write("run.toml", text);
     let message = told(&project, &[]);
@@ -67,6 +67,76 @@ fn faults_of_texts() {
     truncated.write(jsonl, text);
     let told = truncated.succeeds(&["check", "run.toml", "model.too_long=truncate"]);
     assert!(told.contains("note: 1 of "), "{told}");
+}
+
+#[test]
+fn faults_of_labels() {
+    let config = |from: &str, to: &str, overrides: &[&str]| {
+        let project = Project::texts();
+        let text = project.read("run.toml");
+        assert!(text.contains(from), "{text}");
+        project.write("run.toml", text.replacen(from, to, 1));
+        told(&project, overrides)
+    };
+    let texts = "{ \"0\" = \"no\", \"1\" = \"yes\" }";
+    let same = config(texts, "{ \"0\" = \"u\", \"1\" = \"v\" }", &[]);
+    assert!(same.contains("the labels \"u\" and \"v\" have the same tokens"), "{same}");
+    let empty = config(texts, "{ \"0\" = \"no\", \"1\" = \"\" }", &[]);
+    assert!(empty.contains("task feeling: `label_texts.1` is empty"), "{empty}");
+    let long = config("\"no\"", "\"w1 w1 w1 w1 w1 w1 w1\"", &["model.too_long=truncate"]);
+    assert!(long.contains("9 tokens, more than the 8") && !long.contains("truncate"), "{long}");
+    for project in [Project::texts(), Project::images()] {
+        let few = told(&project, &["train.train_samples=1"]);
+        assert!(few.contains("the first 1 training samples (`train.train_samples`) have none of the label"), "{few}");
+    }
+}
+
+#[test]
+fn faults_of_tokens() {
+    let tokenizer = |from: &str, to: &str| {
+        let project = Project::texts();
+        let text = project.read("base/tokenizer.json");
+        assert!(text.contains(from), "{text}");
+        project.write("base/tokenizer.json", text.replacen(from, to, 1));
+        project
+    };
+    let large = told(&tokenizer("\"w9\":12", "\"w9\":5000"), &[]);
+    assert!(large.contains("feeling/train.jsonl:5: token 5000 of "), "{large}");
+    let project = tokenizer("\"[UNK]\":1,", "");
+    let text = project.read("feeling/train.jsonl").replacen("w1 w2 w5", "w1 w2 unheard", 1);
+    project.write("feeling/train.jsonl", text);
+    let unheard = told(&project, &[]);
+    assert!(unheard.contains("feeling/train.jsonl:1: ") && unheard.contains("tokenizer.json can't make"), "{unheard}");
+
+    let project = Project::prompts();
+    let tokens = |project: &Project| told(project, &["model.max_tokens=3"]);
+    assert!(tokens(&project).contains("5 tokens, more than the 3"), "{}", tokens(&project));
+    project.write("base/tokenizer_config.json", "{\"eos_token\": \"[SEP]\"}");
+    assert!(tokens(&project).contains("6 tokens, more than the 3"), "{}", tokens(&project));
+    let answer = told(&project, &["model.max_tokens=2", "model.too_long=truncate"]);
+    assert!(answer.contains("shorten the answer") && !answer.contains("truncate"), "{answer}");
+    let empty = told(&project, &["task.0.choices=[\"yes\", \"\"]"]);
+    assert!(empty.contains("task choice: `choices.1` is empty"), "{empty}");
+    let text = project.read("choice/train.jsonl").replacen("w1", &"w1 ".repeat(70), 1);
+    project.write("choice/train.jsonl", text);
+    let long = told(&project, &["model.max_tokens=100"]);
+    assert!(long.contains("set `model.max_tokens` to at most 64"), "{long}");
+}
+
+#[test]
+fn faults_of_image_labels() {
+    let project = Project::images();
+    let missing = told(&project, &["task.0.train=fashion/trian-images"]);
+    assert!(missing.contains("cannot read") && missing.contains("trian-images: "), "{missing}");
+    let table = project.read("turned/train.csv").replacen(".png,", ".png,9", 1);
+    project.write("turned/train.csv", table);
+    let unknown = told(&project, &[]);
+    assert!(unknown.contains("turned/train.csv:2:13: unknown label `9"), "{unknown}");
+    let mut labels = std::fs::read(project.path("fashion/test-labels")).unwrap();
+    labels[8] = 200;
+    project.write("fashion/test-labels", labels);
+    let unknown = told(&project, &[]);
+    assert!(unknown.contains("fashion/test-labels: unknown label `200`"), "{unknown}");
 }
 
 #[test]

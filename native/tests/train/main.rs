@@ -3,6 +3,7 @@
 
 mod faults;
 mod files;
+mod folder;
 mod hub;
 mod interrupted;
 mod runs;

@@ -2,6 +2,7 @@
 
 use eblora::peft::AdapterSet;
 use eblora::report::result::RunResult;
+use eblora::run::MethodName;
 use serde_json::Value;
 
 use crate::files::Project;
@@ -188,6 +189,25 @@ fn prompts_are_trained_measured_and_asked() {
         assert_eq!((&a.accuracy, &a.loss, &a.spectra), (&b.accuracy, &b.loss, &b.spectra), "{}", a.name);
     }
     project.succeeds(&["train", "run.toml", "--quiet", checkpointing, "--resume"]);
+}
+
+#[test]
+fn every_method_trains_every_family_and_its_adapters_give_its_accuracies() {
+    let rank = |name: MethodName| if name.has("rank") { ",rank=2" } else { "" };
+    let methods: Vec<_> = MethodName::ALL.map(|name| format!("{{name=\"{name}\"{}}}", rank(name))).into();
+    let methods = format!("method=[{}]", methods.join(","));
+    for project in [Project::images(), Project::texts(), Project::prompts()] {
+        project.succeeds(&["train", "run.toml", "--quiet", "train.steps=3", "train.checkpoint_every=2", &methods]);
+        let result = result(&project, "run/result.json");
+        let names: Vec<_> = result.methods.iter().map(|method| method.method.as_str()).collect();
+        assert_eq!(names, MethodName::ALL.map(MethodName::as_str));
+        measured_again(&project, &result);
+        for method in &result.methods {
+            assert!(method.loss.iter().all(|point| point.loss.is_finite()), "{}", method.name);
+            assert!(method.orthonormality_error.is_none_or(|error| error < 1e-5), "{}", method.name);
+            assert!(method.subspace_leak.is_none_or(|leak| leak < 1e-4), "{}", method.name);
+        }
+    }
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl<T: Real> Backend for Cpu<T> {
     }
 
     fn zeros(&self, shape: [usize; 3]) -> Result<CpuTensor<T>, BackendError> {
-        Ok(CpuTensor { shape, data: vec![T::default(); shape.iter().product()] })
+        CpuTensor::zeros(shape)
     }
 
     fn upload(&self, shape: [usize; 3], values: &[T]) -> Result<CpuTensor<T>, BackendError> {

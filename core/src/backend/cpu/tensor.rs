@@ -1,10 +1,12 @@
 //! Tensors in host memory and their views as slices and faer matrices.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 use faer::{MatMut, MatRef};
 
 use crate::Real;
-use crate::backend::{Shaped, View, ViewMut};
+use crate::backend::{BackendError, Shaped, View, ViewMut};
 
 /// A row-major stack of matrices in host memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,25 @@ impl<T> CpuTensor<T> {
     /// The values, row-major, to change.
     pub fn values_mut(&mut self) -> &mut [T] {
         &mut self.data
+    }
+}
+
+impl<T: Real> CpuTensor<T> {
+    /// Of zeros; an error where there is no memory for them.
+    pub(super) fn zeros(shape: [usize; 3]) -> Result<Self, BackendError> {
+        let len = shape.iter().try_fold(1_usize, |len, &extent| len.checked_mul(extent));
+        // What the system refuses to `vec!` would end the process; so it is asked first.
+        let is_there = |&len: &usize| {
+            let mut room = Vec::<T>::new();
+            let answer = room.try_reserve_exact(len);
+            core::hint::black_box(&room);
+            answer.is_ok()
+        };
+        let Some(len) = len.filter(is_there) else {
+            let message = format!("no memory for a tensor of {} x {} x {} numbers", shape[0], shape[1], shape[2]);
+            return Err(BackendError::Device { device: "cpu".to_string(), message });
+        };
+        Ok(Self { shape, data: vec![T::default(); len] })
     }
 }
 
@@ -89,6 +110,15 @@ pub(super) fn same(op: &str, a: (usize, usize), b: (usize, usize)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fits_no_memory_is_an_error() {
+        for shape in [[usize::MAX, 2, 1], [1, usize::MAX / 8, 4]] {
+            let error = CpuTensor::<f32>::zeros(shape).unwrap_err().to_string();
+            assert!(error.starts_with("cpu: no memory for a tensor of "), "{error}");
+        }
+        assert_eq!(CpuTensor::<f32>::zeros([2, 1, 2]).unwrap().data, [0.0; 4]);
+    }
 
     #[test]
     fn strided_rows_write_their_own_places_only() {

@@ -9,6 +9,11 @@ use thiserror::Error;
 use crate::formats::idx::IdxError;
 use crate::formats::npy::NpyError;
 
+/// What a decoder says, on one line: some say it with line ends.
+fn one_line(error: &DecodeError) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Why images could not be read: what was found, where, and what is due.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -69,7 +74,7 @@ pub enum ImageError {
         folder: PathBuf,
     },
     /// An image that cannot be decoded.
-    #[error("{}: cannot be decoded as PNG or JPEG: {source}", .file.display())]
+    #[error("{}: cannot be decoded as PNG or JPEG: {}", .file.display(), one_line(.source))]
     Decode {
         /// The image.
         file: PathBuf,

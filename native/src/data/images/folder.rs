@@ -94,6 +94,23 @@ mod tests {
     use std::fs;
     use tempfile::TempDir;
 
+    #[test]
+    fn an_image_that_ends_too_early_is_told_on_one_line() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("cat/a.jpg");
+        fs::create_dir(root.path().join("cat")).unwrap();
+        RgbImage::from_pixel(64, 64, Rgb([1, 2, 3])).save(&file).unwrap();
+        let bytes = fs::read(&file).unwrap();
+        for kept in [2, 20, bytes.len() / 3, bytes.len() / 2] {
+            fs::write(&file, &bytes[..kept]).unwrap();
+            if let Err(error) = read_image_folder(root.path(), DUE) {
+                let told = error.to_string();
+                assert!(told.contains("a.jpg: cannot be decoded") && told.lines().count() == 1, "{told:?}");
+                assert_eq!(told, told.trim_end());
+            }
+        }
+    }
+
     const DUE: ImageShape = ImageShape { channels: 3, height: 2, width: 2 };
 
     /// A folder with these files, each a PNG of one colour or, where no colour is given, text; a name that ends in `/` is

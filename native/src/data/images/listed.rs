@@ -2,6 +2,8 @@
 
 use super::fit::{self, ImageShape};
 use super::{DataError, ImageExamples, classes_of, each};
+#[cfg(feature = "cli")]
+use crate::data::place::Place;
 use crate::data::records::{Field, read_records};
 use crate::formats::files::At;
 use eblora_core::model::vit::ImageSet;
@@ -52,6 +54,14 @@ pub fn read_listed_images(
     let (classes, labels) = classes(&labels);
     let ImageShape { channels, height, width } = due;
     Ok(ImageExamples { set: ImageSet { channels, height, width, pixels, labels }, classes })
+}
+
+/// Where a label stands first in a file of records, if it can be found.
+#[cfg(feature = "cli")]
+pub(crate) fn label_place(file: impl Into<At>, field: &str, label: &str) -> Option<Place> {
+    let records = read_records(file).ok()?;
+    let mut fields = records.iter().filter_map(|record| record.find(field));
+    fields.find(|field| field.label().is_ok_and(|found| found == label)).map(|field| field.place())
 }
 
 /// Labels that are different texts are different classes, even where they are the same number (`1` and `01`).

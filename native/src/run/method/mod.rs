@@ -209,7 +209,7 @@ impl MethodConfig {
 
 /// What [`is_file_name`] asks for.
 pub(crate) const FILE_NAME_RULE: &str = "must be made of letters, digits, `-`, `_`, `+` and `.`, and begin with one of the \
-    first two: folders are named after it";
+    first two, and have at most 100 bytes: folders are named after it";
 
 /// Whether a name can be a folder's on any system.
 pub(crate) fn is_file_name(name: &str) -> bool {
