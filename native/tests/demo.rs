@@ -189,6 +189,17 @@ fn without_a_verb_it_is_the_demo() {
 }
 
 #[test]
+fn each_method_has_its_own_rank_and_a_given_one_is_for_all() {
+    let flags = ["--steps", "1", "--test-images", "20", "--methods", "eblora,eblora-plus", "--threads", "2", "--quiet"];
+    let ranks = |more: &[&str]| -> Vec<String> {
+        let run = Run::new(&["demo"], &[&flags[..], more].concat());
+        run.result.methods.iter().map(|method| method.settings["rank"].clone()).collect()
+    };
+    assert_eq!(ranks(&[]), ["8", "32"]);
+    assert_eq!(ranks(&["--rank", "4"]), ["4", "4"]);
+}
+
+#[test]
 fn a_base_of_another_size_is_refused_before_training() {
     let folder = tempfile::tempdir().unwrap();
     let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/vit_mean");

@@ -9,12 +9,16 @@ use serde_json::Value;
 const NAMES: [&str; 9] =
     ["spectra", "smoothing", "ablation", "epsilon", "rank", "overhead", "memory", "interference", "order"];
 
+/// These use the first of the seeds alone.
+const ONE_SEED: [&str; 3] = ["spectra", "overhead", "memory"];
+
 fn eblora(args: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_eblora")).args(args).current_dir(folder).output().unwrap()
 }
 
 fn found(folder: &Path, name: &str) -> Value {
-    let args = ["experiment", name, "--quick", "--seeds", "1", "--threads", "1", "--quiet", "--out", "found"];
+    let seeds = if ONE_SEED.contains(&name) { "1,2" } else { "1" };
+    let args = ["experiment", name, "--quick", "--seeds", seeds, "--threads", "1", "--quiet", "--out", "found"];
     let output = eblora(&args, folder);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {err}");
@@ -34,6 +38,12 @@ fn found(folder: &Path, name: &str) -> Value {
     json
 }
 
+/// What an experiment was run with.
+fn setting<'a>(json: &'a Value, name: &str) -> &'a str {
+    let settings = json["settings"].as_array().unwrap();
+    settings.iter().find(|setting| setting[0] == name).unwrap()[1].as_str().unwrap()
+}
+
 /// The numbers of a table's column, by its name.
 fn column(json: &Value, table: usize, name: &str) -> Vec<f64> {
     let table = &json["tables"][table];
@@ -46,8 +56,21 @@ fn every_experiment_tells_what_it_found() {
     let folder = tempfile::tempdir().unwrap();
     for name in NAMES {
         let json = found(folder.path(), name);
-        assert_eq!(json["experiment"], name);
+        assert_eq!((&json["experiment"], setting(&json, "seeds")), (&name.into(), "1"), "the seeds that were used");
         match name {
+            "smoothing" => {
+                let tasks = json["tables"][1]["rows"].as_array().unwrap();
+                assert_eq!(tasks.iter().filter(|row| row[0].is_string()).count(), 3, "a row for each task");
+            }
+            "ablation" => {
+                let rows = json["tables"][0]["rows"].as_array().unwrap();
+                let variants: Vec<_> = rows.iter().map(|row| row[0].as_str().unwrap()).collect();
+                let all = ["lora-ft", "ebo", "eblora", "random-init", "qr-retraction", "gradients-at-base"];
+                assert_eq!(variants, all);
+                // Another init is another run: the variant was really trained.
+                let numbers = |row: usize| ["MFN", "MFT", "BWT"].map(|name| column(&json, 0, name)[row]);
+                assert_ne!(numbers(3), numbers(2), "random-init and eblora");
+            }
             "spectra" => {
                 // The rank is 8: EBLoRA's energy lies in equal parts.
                 let methods = json["tables"][0]["rows"].as_array().unwrap();
@@ -63,9 +86,12 @@ fn every_experiment_tells_what_it_found() {
             "memory" => {
                 let (stored, direct) = (column(&json, 0, "stored numbers"), column(&json, 0, "as M itself"));
                 assert!(stored[0] > 0.0 && stored[0] <= direct[0] && stored[1] < direct[0], "{stored:?} {direct:?}");
+                assert_eq!(stored[1], direct[1], "a budget keeps M itself");
+                assert!(json["verdict"].as_str().unwrap().contains("EBO, which has no memory"));
                 assert_eq!(stored.last(), Some(&0.0), "EBO has none");
             }
             "overhead" => {
+                assert_eq!(setting(&json, "steps timed"), "5");
                 assert!(column(&json, 0, "step").iter().all(|ms| *ms > 0.0));
                 assert!(column(&json, 1, "by SVD").iter().all(|us| *us > 0.0));
             }

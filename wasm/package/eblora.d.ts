@@ -58,7 +58,7 @@ export type Method =
   | "lora-ft" | "individual" | "multi-task" | "replay" | "lora-gpm" | "o-lora" | "sefe"
   | "keeplora" | "inflora" | "stella" | "osf" | "ebo" | "eblora" | "eblora-plus";
 
-/** What is not set is as in the native demo: rank 8, 150 steps of 32 images, seed 0, ε 0.99, the method's own rates. */
+/** What is not set is as in the native demo: 150 steps of 32 images, seed 0, ε 0.99, the method's rank and rates. */
 export interface LearnerOptions {
   method: Method;
   rank?: number;

@@ -58,7 +58,7 @@ impl Options {
         let default = DemoConfig::default();
         DemoConfig {
             methods: vec![self.method],
-            rank: self.rank.unwrap_or(default.rank),
+            rank: self.rank,
             steps: self.steps.unwrap_or(default.steps),
             batch: self.batch.unwrap_or(default.batch),
             seed: self.seed.unwrap_or(default.seed),

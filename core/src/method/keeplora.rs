@@ -6,8 +6,8 @@
 //! share ε_f. Shapes: A r×in, B out×r, M in×k, G out×in. Kept between tasks: the merged weights and M. Memory:
 //! min(k, in − k)·in numbers a layer; W is read back once, before the first task. A step changes B's AdamW moments.
 //! Where M leaves fewer than r directions the rank shrinks with a warning.
-//! Source: "KeepLoRA: Continual Learning with Residual Gradient Adaptation"; here, as in the design of this project, B
-//! starts at 0, and the directions of earlier tasks are those of their gradients.
+//! Source: arXiv 2601.19659, "KeepLoRA: Continual Learning with Residual Gradient Adaptation"; here, as in the design
+//! of this project, B starts at 0, and the directions of earlier tasks are those of their gradients.
 
 use alloc::format;
 use alloc::string::{String, ToString};

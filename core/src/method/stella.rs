@@ -5,8 +5,8 @@
 //! `∂L/∂S = Uᵀ·∂L/∂Ũ`. U and V start random, S at 0. Shapes: U out×r, V in×r, S r×r. Kept between tasks: the merged
 //! weights. Memory: none beside; a step changes U, S, their moments and V's. The adapter holds `U·S` and V, so that it is
 //! exported as any LoRA: B = (α/r)·U·S, A = Vᵀ.
-//! Source: "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold" (NeurIPS 2025), here with the steps
-//! and retractions of this library.
+//! Source: arXiv 2510.01938, "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold" (NeurIPS 2025),
+//! here with the steps and retractions of this library.
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -13,6 +13,11 @@
 //! | NAI | `mean_j (merged_j − zero_j)/(individual_j − zero_j)` | the share of the individual gain that one model keeps |
 //!
 //! Papers mean either form of FWT by that name, so both are offered and neither is called plain "FWT".
+//!
+//! NAI is a share of a gain, so it takes one: a task whose individual model is less than [`HEADROOM`] points above the
+//! zero-shot one has none that could be kept. Of no gain there is no share, by a gain of a sample or two the quotient
+//! is as large as one likes, and by a loss its sign turns round. Such a task has no value, and the mean is over the
+//! others.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -49,13 +54,23 @@ pub struct AccuracyMatrix {
     individual: Option<Vec<f64>>,
 }
 
+/// Points by which an individual model must be above the zero-shot one, so that a task counts in the NAI.
+pub const HEADROOM: f64 = 1.0;
+
 /// The normalised accuracy improvement of one model over all tasks (a ratio: 1 is the individual models' level).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nai {
-    /// `(merged − zero-shot)/(individual − zero-shot)` of each task.
-    pub per_task: Vec<f64>,
-    /// Their mean.
+    /// `(merged − zero-shot)/(individual − zero-shot)` of each task; `None` where that gain is below [`HEADROOM`].
+    pub per_task: Vec<Option<f64>>,
+    /// The mean of those that there are.
     pub mean: f64,
+}
+
+impl Nai {
+    /// How many tasks the mean is of.
+    pub fn counted(&self) -> usize {
+        self.per_task.iter().flatten().count()
+    }
 }
 
 impl AccuracyMatrix {
@@ -242,24 +257,25 @@ impl AccuracyMatrix {
     /// NAI of the model as it is after the last row.
     ///
     /// # Errors
-    /// [`MetricError::MissingRow`] without an accuracy, zero-shot or individual row; `NoHeadroom` where those two
-    /// are equal.
+    /// [`MetricError::MissingRow`] without an accuracy, zero-shot or individual row; `NoHeadroom` where the latter two
+    /// differ by less than [`HEADROOM`] points in every task.
     pub fn nai(&self) -> Result<Nai, MetricError> {
         let last = self.rows.last().and_then(|row| row.iter().copied().collect::<Option<Vec<_>>>());
         self.nai_of(&last.ok_or(MetricError::MissingRow { row: "accuracy" })?)
     }
 
     /// NAI of a model with the scores `merged` (one per task, per cent), such as a merge of the individual models:
-    /// `(merged − zero-shot)/(individual − zero-shot)`.
+    /// `(merged − zero-shot)/(individual − zero-shot)`, of the tasks in which that gain is [`HEADROOM`] points or more.
     ///
     /// ```
     /// # use eblora_core::metrics::AccuracyMatrix;
-    /// let mut a = AccuracyMatrix::new(2);
-    /// a.set_zero_shot(&[30.0, 20.0])?;
-    /// a.set_individual(&[90.0, 60.0])?;
-    /// let nai = a.nai_of(&[60.0, 50.0])?;
-    /// assert_eq!((nai.per_task, nai.mean), (vec![0.5, 0.75], 0.625));
-    /// a.push(&[90.0, 60.0])?;
+    /// let mut a = AccuracyMatrix::new(3);
+    /// a.set_zero_shot(&[30.0, 20.0, 50.0])?;
+    /// a.set_individual(&[90.0, 60.0, 49.0])?; // the third learnt nothing
+    /// let nai = a.nai_of(&[60.0, 50.0, 50.0])?;
+    /// assert_eq!((nai.counted(), nai.mean), (2, 0.625));
+    /// assert_eq!(nai.per_task, [Some(0.5), Some(0.75), None]);
+    /// a.push(&[90.0, 60.0, 50.0])?;
     /// assert_eq!(a.nai()?.mean, 1.0); // of the last row
     /// # Ok::<(), eblora_core::metrics::MetricError>(())
     /// ```
@@ -274,12 +290,9 @@ impl AccuracyMatrix {
         let mut per_task = Vec::with_capacity(self.tasks);
         for task in 0..self.tasks {
             let gain = individual[task] - zero[task];
-            if gain == 0.0 {
-                return Err(MetricError::NoHeadroom { task });
-            }
-            per_task.push((merged[task] - zero[task]) / gain);
+            per_task.push((gain >= HEADROOM).then(|| (merged[task] - zero[task]) / gain));
         }
-        let mean = mean(per_task.iter().copied()).ok_or(MetricError::MissingRow { row: "merged" })?;
+        let mean = mean(per_task.iter().copied().flatten()).ok_or(MetricError::NoHeadroom { task: 0 })?;
         Ok(Nai { per_task, mean })
     }
 }
@@ -350,7 +363,20 @@ mod tests {
         a.set_zero_shot(&[0.0, 2.0]).unwrap();
         assert_eq!(a.nai(), Err(MetricError::MissingRow { row: "individual" }));
         a.set_individual(&[1.0, 2.0]).unwrap();
-        assert_eq!(a.nai(), Err(MetricError::NoHeadroom { task: 1 }));
+        assert_eq!(a.nai().unwrap(), Nai { per_task: vec![Some(1.0), None], mean: 1.0 });
+        a.set_individual(&[0.0, 2.0]).unwrap();
+        assert_eq!(a.nai(), Err(MetricError::NoHeadroom { task: 0 }));
+    }
+
+    #[test]
+    fn nai_is_of_the_tasks_that_could_be_learnt() {
+        let mut a = AccuracyMatrix::new(5);
+        a.set_zero_shot(&[10.0, 50.0, 50.0, 50.0, 20.0]).unwrap();
+        // Learnt; nothing; a loss; less than a point; a whole point.
+        a.set_individual(&[90.0, 50.0, 40.0, 50.5, 21.0]).unwrap();
+        let nai = a.nai_of(&[50.0, 60.0, 45.0, 70.0, 20.5]).unwrap();
+        assert_eq!(nai.per_task, [Some(0.5), None, None, None, Some(0.5)]);
+        assert_eq!((nai.mean, nai.counted()), (0.5, 2));
     }
 
     proptest! {
@@ -375,7 +401,7 @@ mod tests {
         }
 
         #[test]
-        fn nai_is_one_for_the_individual_models(zero in 0.0f64..40.0, gain in 1.0f64..50.0) {
+        fn nai_is_one_for_the_individual_models(zero in 0.0f64..40.0, gain in 2.0f64..50.0) {
             let mut a = AccuracyMatrix::new(2);
             a.set_zero_shot(&[zero, zero + 1.0]).unwrap();
             a.set_individual(&[zero + gain, zero + 1.0 + gain]).unwrap();

@@ -55,8 +55,11 @@ pub enum MetricError {
         /// Which row.
         row: &'static str,
     },
-    /// The individual model is no better than the zero-shot one, so that the normalised improvement is undefined.
-    #[error("task {task}: individual and zero-shot scores are equal, normalised improvement is undefined")]
+    /// In no task is the individual model better than the zero-shot one by a point, so that the normalised improvement is
+    /// undefined; the first task is named.
+    #[error(
+        "task {task}: the individual score is not a point above the zero-shot one, normalised improvement is undefined"
+    )]
     NoHeadroom {
         /// The task, from 0.
         task: usize,

@@ -1,5 +1,21 @@
-//! What a task is trained on: its own samples, or others' as well. The bounds that every table needs, and replay, are
-//! plain methods on other data.
+//! What a task is trained on: its own samples, or others' as well. Replay, and the bounds that every table needs, are
+//! LoRA-FT ([`LoraFt`](crate::method::LoraFt)) on other data or from another start, with the budget that all methods
+//! have.
+//!
+//! Rules:
+//! - replay, [`Regime::Replay`]: each task is trained on its own samples and m of every earlier one, drawn by chance
+//!   alike; a fresh adapter a task, merged after it.
+//! - multi-task, [`Regime::Joint`]: one adapter is trained on, with the samples of all tasks in every stage. It has had
+//!   the budget of all tasks only after the last.
+//! - individual, [`Regime::Own`] with [`Continuation::Individual`](crate::method::Continuation::Individual): each task
+//!   has a fresh adapter on the base as it was, and no other's.
+//! - zero-shot: nothing is trained; the trainer measures the base on every task before the first one.
+//!
+//! Shapes: `ΔW = (α/r)·B·A` with A r×in and B out×r. Kept between tasks: replay, the merged weights and m samples of
+//! each task (a choice by the seed, evenly spaced, the same in all later tasks); multi-task, the adapter; individual
+//! and zero-shot, nothing. Memory: the sets are copies, all made before the first task, of n samples a task and T
+//! tasks: replay has (t − 1)·m + n in task t (from 1), multi-task T·n in each of T; the others none. A step changes
+//! AdamW's moments. Source: no paper's recipe, but rehearsal and the bounds as they are usual; LoRA is Hu et al. 2022.
 
 use alloc::format;
 use alloc::vec::Vec;

@@ -102,7 +102,7 @@ impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
         work: &mut Work<B, S>,
     ) -> Result<Self, BenchError> {
         // No threshold: each task's gradient goes into M whole.
-        let config = DemoConfig { epsilon: 1.0, rank: RANK, ..DemoConfig::default() };
+        let config = DemoConfig { epsilon: 1.0, rank: Some(RANK), ..DemoConfig::default() };
         let mut method = config.method(method_name).make::<B>();
         let mut adapters = None;
         for task in 0..2 {

@@ -7,7 +7,7 @@ use super::DemoError;
 use crate::data::mix::Task;
 use crate::device::Device;
 use crate::model::vit_folder::VitFolder;
-use crate::run::{MOST_THREADS, MethodConfig, MethodName};
+use crate::run::{MOST_SAMPLES, MOST_STEPS, MOST_THREADS, MethodConfig, MethodName};
 
 /// Where the gradient for initialisation and subspace is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +80,8 @@ pub struct DemoConfig {
     pub seed: u64,
     /// The methods, in the order of the report.
     pub methods: Vec<MethodName>,
-    /// Rank r of each adapter.
-    pub rank: usize,
+    /// Rank r of each adapter; `None`: each method's own default.
+    pub rank: Option<usize>,
     /// Share ε of the gradient's energy that the subspace keeps, 0 < ε ≤ 1.
     pub epsilon: f64,
     /// Most directions that the subspace keeps a layer.
@@ -109,7 +109,7 @@ impl Default for DemoConfig {
         Self {
             seed: 0,
             methods: vec![MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora],
-            rank: 8,
+            rank: None,
             epsilon: 0.99,
             budget: None,
             steps: 150,
@@ -131,7 +131,7 @@ impl DemoConfig {
         // Each setting to the methods that have it.
         let own = |key, value: Option<f64>| value.filter(|_| name.has(key));
         MethodConfig {
-            rank: name.has("rank").then_some(self.rank),
+            rank: self.rank.filter(|_| name.has("rank")),
             rate: own("rate", lora),
             s_rate: own("s_rate", s),
             step: own("step", relative_step),
@@ -172,9 +172,9 @@ impl DemoConfig {
         }
         let range = |setting, value: String, range: String| Err(DemoError::Range { setting, value, range });
         for (setting, value, most) in [
-            ("rank", self.rank, usize::MAX),
-            ("steps", self.steps, usize::MAX),
-            ("batch", self.batch, usize::MAX),
+            ("rank", self.rank.unwrap_or(1), usize::MAX),
+            ("steps", self.steps, MOST_STEPS),
+            ("batch", self.batch, MOST_SAMPLES),
             ("budget", self.budget.unwrap_or(1), usize::MAX),
             ("test images", self.test_images.unwrap_or(1), usize::MAX),
             ("threads", self.threads, MOST_THREADS),
@@ -198,10 +198,12 @@ impl DemoConfig {
     }
 
     fn check_rank(&self, folder: &VitFolder) -> Result<(), DemoError> {
-        match folder.adapted().find(|(_, _, linear)| self.rank > linear.rows.min(linear.cols)) {
+        let largest = self.methods.iter().map(|&name| self.method(name).rank()).max();
+        let rank = self.rank.or(largest).unwrap_or(0);
+        match folder.adapted().find(|(_, _, linear)| rank > linear.rows.min(linear.cols)) {
             None => Ok(()),
             Some((layer, site, linear)) => {
-                Err(DemoError::Rank { rank: self.rank, site: site.name(layer), rows: linear.rows, cols: linear.cols })
+                Err(DemoError::Rank { rank, site: site.name(layer), rows: linear.rows, cols: linear.cols })
             }
         }
     }
@@ -241,12 +243,13 @@ mod tests {
             change(&mut config);
             message(config)
         };
-        assert_eq!(with(|c| c.rank = 0), "rank 0 is not in the range 1..");
+        assert_eq!(with(|c| c.rank = Some(0)), "rank 0 is not in the range 1..");
         assert_eq!(
-            with(|c| c.rank = 97),
+            with(|c| c.rank = Some(97)),
             "rank 97 is more than `layers.0.q` (96×96) of the base has; choose at most 96"
         );
         assert_eq!(with(|c| c.threads = 1000), "threads 1000 is not in the range 1..=256");
+        assert_eq!(with(|c| c.steps = 1 << 40), "steps 1099511627776 is not in the range 1..=10000000");
         assert_eq!(with(|c| c.budget = Some(0)), "budget 0 is not in the range 1..");
         assert!(with(|c| c.epsilon = f64::NAN).contains("0 < epsilon ≤ 1"));
         assert!(with(|c| c.rates.s = Some(-1.0)).contains("s rate -1"));
@@ -275,6 +278,19 @@ mod tests {
             assert_eq!(rates(&given, name), pairs(&[("relative step", 0.1), ("s", 2e-3)]));
         }
         assert!(MethodName::ALL.iter().all(|name| given.method(*name).check().is_ok()));
+    }
+
+    #[test]
+    fn each_method_has_its_own_rank_unless_one_is_given() {
+        let default = DemoConfig::default();
+        for name in MethodName::ALL {
+            assert_eq!(default.method(name).rank(), MethodConfig::new(name).rank(), "{name}");
+            let given = DemoConfig { rank: Some(5), ..default.clone() }.method(name);
+            assert_eq!(given.rank, name.has("rank").then_some(5), "{name}");
+        }
+        let ranks = default.methods.iter().map(|&name| default.method(name).rank());
+        assert!(ranks.eq([8, 8, 8]), "the three of the first table");
+        assert_eq!(default.method(MethodName::EbloraPlus).rank(), 32);
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! EBLoRA with each of its parts exchanged for another.
+//!
+//! The step conventions `raw` and `authors` differ by a factor that is the same for all layers of one rank. Each is
+//! given the rate that makes the same relative step in a layer of the mean size, so that their two rows are one run by
+//! construction: they show that the conventions are converted rightly, not which of them is better.
 
 use eblora_core::train::{GradientOrigin, TrainConfig};
 
@@ -11,6 +15,9 @@ use crate::run::{Convention, Initial, MethodConfig, MethodName, Subject, Tangent
 
 const CLAIM: &str = "balancing the energy keeps more than LoRA does, and protecting the earlier gradients' subspace still more: \
     LoRA-FT < EBO < EBLoRA in the accuracy at the end";
+
+/// The variants of a first look: one of an initialisation, one of a retraction.
+const QUICK: [&str; 2] = ["random-init", "qr-retraction"];
 
 pub fn run<S: Subject + Sync>(ground: &Ground<'_, S>, progress: &mut dyn ProgressSink) -> Result<Finding, Error>
 where
@@ -29,7 +36,7 @@ where
     let labels: Vec<&str> = variants.iter().chain(&moved).map(MethodConfig::label).collect();
 
     let columns = ["variant", "MFN", "±", "MFT", "BWT", "to eblora", "±", "seconds"];
-    let mut table = Table::new("methods, and EBLoRA with one part exchanged", &columns);
+    let mut table = Table::new(title(&labels), &columns);
     let mut chart = Chart::new("accuracy at the end", "seed", "MFN, %");
     let full =
         labels.iter().position(|label| *label == "eblora").map(|at| measured[at].mfn.clone()).unwrap_or_default();
@@ -50,6 +57,13 @@ where
     Ok(found)
 }
 
+/// The table's title, with a warning where it has rows that are equal by construction.
+fn title(labels: &[&str]) -> String {
+    let both = ["raw-step", "authors-step"].iter().all(|row| labels.contains(row));
+    let same = if both { " (raw-step and authors-step are one run by construction: there is one rank)" } else { "" };
+    format!("methods, and EBLoRA with one part exchanged{same}")
+}
+
 /// The three methods, then EBLoRA with one part exchanged.
 fn variants<S: Subject + Sync>(ground: &Ground<'_, S>) -> Result<Vec<MethodConfig>, Error>
 where
@@ -60,15 +74,15 @@ where
     let core = eblora_core::method::EbloraConfig::default();
     let plain = |name: MethodName| MethodConfig { label: Some(name.as_str().to_owned()), ..ground.method(name) };
     let mut all: Vec<_> = [MethodName::LoraFt, MethodName::Ebo, MethodName::Eblora].map(plain).into();
-    if ground.quick {
-        return Ok(all);
-    }
     let first = base.s_first.unwrap_or(core.depth.min());
     let last = base.s_last.unwrap_or(core.depth.max());
     let step = base.step.unwrap_or(core.step);
     let rate = raw_rate(ground, step)?;
     let authors = rate / (4096.0 / base.rank() as f64).sqrt();
     let mut add = |label: &str, change: &dyn Fn(&mut MethodConfig)| {
+        if ground.quick && !QUICK.contains(&label) {
+            return;
+        }
         let mut method = MethodConfig { label: Some(label.to_owned()), ..base.clone() };
         change(&mut method);
         all.push(method);
@@ -93,4 +107,15 @@ where
 {
     let sides: Vec<f64> = ground.sites()?.iter().flat_map(|site| [site.out as f64, site.inp as f64]).collect();
     Ok(step / mean(&sides).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_one_run_are_named() {
+        assert_eq!(title(&["eblora", "raw-step"]), "methods, and EBLoRA with one part exchanged");
+        assert!(title(&["raw-step", "eblora", "authors-step"]).contains("raw-step and authors-step are one run"));
+    }
 }

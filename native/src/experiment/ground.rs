@@ -21,7 +21,7 @@ pub struct Ground<'a, S> {
     pub train: TrainConfig,
     /// The methods with the rates that suit this base.
     pub methods: &'a [MethodConfig],
-    /// A run of each.
+    /// A run of each; only those that the experiment uses.
     pub seeds: &'a [u64],
     /// Threads of the CPU.
     pub threads: usize,
@@ -79,6 +79,11 @@ where
     /// A method of this ground with its rates; with its defaults where the ground has none of this name.
     pub fn method(&self, name: MethodName) -> MethodConfig {
         self.methods.iter().find(|method| method.name == name).cloned().unwrap_or_else(|| MethodConfig::new(name))
+    }
+
+    /// The seed of an experiment that uses one.
+    pub fn seed(&self) -> u64 {
+        self.seeds.first().copied().unwrap_or(0)
     }
 
     /// Runs methods with one seed over a subject's tasks.

@@ -33,6 +33,8 @@ use crate::progress::ProgressSink;
 use crate::run::subject::{Named, VitSubject};
 use crate::run::{self, AnySubject, MethodConfig, MethodName, Subject};
 
+/// Rank of every method's adapters on the bundled sequence.
+const RANK: usize = 8;
 /// Steps of a task, images to train on and to measure on, and tasks, where an experiment should be quick.
 const QUICK_STEPS: usize = 24;
 const QUICK_TRAIN: usize = 256;
@@ -107,6 +109,21 @@ impl Experiment {
             Self::Order => "order",
         }
     }
+
+    /// Those of the seeds that it uses: all of them, or the first alone where a seed hardly matters (times, shapes of
+    /// spectra) or fifty tasks of each would take too long.
+    ///
+    /// ```
+    /// use eblora::experiment::Experiment;
+    /// assert_eq!(Experiment::Order.seeds(&[4, 5]), [4, 5]);
+    /// assert_eq!(Experiment::Spectra.seeds(&[4, 5]), [4]);
+    /// ```
+    pub fn seeds(self, given: &[u64]) -> &[u64] {
+        match self {
+            Self::Spectra | Self::Overhead | Self::Memory => &given[..given.len().min(1)],
+            _ => given,
+        }
+    }
 }
 
 /// What an experiment is run with.
@@ -114,7 +131,8 @@ impl Experiment {
 pub struct Setting {
     /// The config of a run, whose model, tasks, budget and methods are taken; `None`: the bundled sequence of the demo.
     pub config: Option<RunConfig>,
-    /// Seeds of data order, sketches and initialisation.
+    /// Seeds of data order, sketches and initialisation; not every experiment uses more than one
+    /// ([`Experiment::seeds`]).
     pub seeds: Vec<u64>,
     /// A fraction of everything: for a first look, and for tests.
     pub quick: bool,
@@ -152,16 +170,20 @@ pub fn run(experiment: Experiment, setting: &Setting, progress: &mut dyn Progres
         }
         None => {
             let subject = bundled_subject(setting.quick)?;
-            let demo = DemoConfig::default();
+            // One rank for all methods, so that their spectra compare.
+            let demo = DemoConfig { rank: Some(RANK), ..DemoConfig::default() };
             let methods: Vec<_> = MethodName::ALL.iter().map(|&name| demo.method(name)).collect();
             let steps = if setting.quick { QUICK_STEPS } else { demo.steps };
             // Nobody reads what an audit finds, and it would be timed.
             let train = TrainConfig { steps, audit_every: 0, ..demo.train() };
-            dispatch(experiment, &ground(&subject, train, &methods, setting), progress)?
+            dispatch(experiment, &ground(experiment, &subject, train, &methods, setting), progress)?
         }
     };
     finding.settings.extend([
-        ("seeds".to_owned(), setting.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+        (
+            "seeds".to_owned(),
+            experiment.seeds(&setting.seeds).iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+        ),
         ("threads".to_owned(), setting.threads.to_string()),
         ("device".to_owned(), setting.device.to_string()),
         ("quick".to_owned(), setting.quick.to_string()),
@@ -193,7 +215,7 @@ fn on<S: Subject + Sync>(
 where
     S::Samples: Sync,
 {
-    dispatch(experiment, &ground(subject, config.train.trainer(0), &config.methods, setting), progress)
+    dispatch(experiment, &ground(experiment, subject, config.train.trainer(0), &config.methods, setting), progress)
 }
 
 /// The demo's base and tasks, or a part of them.
@@ -210,12 +232,14 @@ fn bundled_subject(quick: bool) -> Result<VitSubject<'static>, Error> {
 }
 
 fn ground<'a, S>(
+    experiment: Experiment,
     subject: &'a S,
     train: TrainConfig,
     methods: &'a [MethodConfig],
     setting: &'a Setting,
 ) -> Ground<'a, S> {
-    let Setting { seeds, quick, threads, device, .. } = setting;
+    let Setting { quick, threads, device, .. } = setting;
+    let seeds = experiment.seeds(&setting.seeds);
     Ground { subject, train, methods, seeds, threads: *threads, device, quick: *quick }
 }
 

@@ -39,8 +39,7 @@ pub fn run<S: Subject + Sync>(ground: &Ground<'_, S>, progress: &mut dyn Progres
 where
     S::Samples: Sync,
 {
-    let seed = ground.seeds.first().copied().unwrap_or(0);
-    let runs = ground.runs(ground.subject, ground.methods, seed, progress)?;
+    let runs = ground.runs(ground.subject, ground.methods, ground.seed(), progress)?;
     let mut chart = Chart::new("energy of the strongest direction while the first task is trained", "step", "share");
     let columns = ["method", "top share", "effective rank", "of rank", "variance/mean²"];
     let mut table = Table::new("spectra after the last step, means over tasks and layers", &columns);

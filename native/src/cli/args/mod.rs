@@ -258,9 +258,9 @@ pub struct DemoArgs {
     /// Methods to compare, in this order.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "lora-ft,ebo,eblora")]
     pub methods: Vec<MethodName>,
-    /// Rank of each adapter.
-    #[arg(long, value_name = "R", default_value_t = DemoConfig::default().rank, value_parser = at_least_one)]
-    pub rank: usize,
+    /// Rank of every method's adapters; default: each method's own, 8 for most and 32 for eblora-plus and keeplora.
+    #[arg(long, value_name = "R", value_parser = at_least_one)]
+    pub rank: Option<usize>,
     /// Share of the gradient's energy that the protected subspace keeps, 0 < E ≤ 1.
     #[arg(long, value_name = "E", default_value_t = DemoConfig::default().epsilon, value_parser = share)]
     pub epsilon: f64,
@@ -388,7 +388,7 @@ mod tests {
         let expected = DemoConfig {
             seed: 7,
             methods: vec![MethodName::Eblora, MethodName::Ebo],
-            rank: 4,
+            rank: Some(4),
             epsilon: 0.9,
             budget: Some(24),
             steps: 3,

@@ -16,9 +16,10 @@ const EXPERIMENTS: [&str; 9] =
 const HEAD: &str = "\
 # What became of the paper's claims
 
-Made by `cargo xtask claims`, which runs every [experiment](experiments.md) in full (one that is there, in `target/claims`, is
-kept) and shows what it printed. Bundled model and data, seeds 0, 1 and 2; times are those of a machine with 2 cores and no
-GPU, whatever else it did.
+Made by `cargo xtask claims`, which runs every [experiment](experiments.md) in full (one that is there, in
+`target/claims`, is kept) and shows what it printed. Bundled model and data, seeds 0, 1 and 2, of which `overhead`,
+`spectra` and `memory` use the first alone: their figures are those of one run. Times are those of a machine with 2
+cores and no GPU, whatever else it did.
 ";
 
 /// Runs what has not been run yet, and writes the page; with names, runs these anew, and the others' sections stay.
@@ -66,6 +67,11 @@ fn shown(name: &str, printed: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_has_this_head() {
+        assert!(fs::read_to_string(root().join(PAGE)).unwrap().starts_with(HEAD));
+    }
 
     #[test]
     fn claim_and_verdict_come_before_the_table() {
