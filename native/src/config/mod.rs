@@ -132,7 +132,7 @@ pub struct ModelConfig {
     #[serde(default)]
     pub chat: Chat,
     /// Whether a Llama's training keeps the residual stream alone, and computes the blocks' inner activations again in the
-    /// backward pass: far less memory where sequences are long, a fifth more time, the same numbers.
+    /// backward pass: far less memory where sequences are long, a quarter more time, the same numbers.
     #[serde(default)]
     pub gradient_checkpointing: bool,
 }

@@ -69,7 +69,7 @@ const LLAMA_MODEL: &str = r#"base = "models/smollm2.gguf" # a Hugging Face Llama
 #max_tokens = 128            # most tokens of a prompt with its answer
 #too_long = "refuse"         # or "truncate": the prompt loses its beginning
 #chat = "none"               # how prompts are written: "none", "smollm2", "vicuna-v1"
-#gradient_checkpointing = false # true: a fifth of the activations' memory, a fifth more time, the same numbers
+#gradient_checkpointing = false # true: a fifth of the activations' memory, a quarter more time, the same numbers
 "#;
 
 const TRAIN: &str = r#"
