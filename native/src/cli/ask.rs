@@ -72,8 +72,8 @@ fn lines() -> Result<Vec<String>, Error> {
     let mut text = String::new();
     let unreadable = |source| RunError::Read { file: "standard input".into(), source };
     std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
-    match text.lines().collect::<Vec<_>>().as_slice() {
-        [] => Err(RunError::NoText { place: "standard input".to_owned() }.into()),
-        lines => Ok(lines.iter().map(|&line| line.to_owned()).collect()),
+    if text.is_empty() {
+        return Err(RunError::NoText { place: "standard input".to_owned() }.into());
     }
+    Ok(text.lines().map(str::to_owned).collect())
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use eblora_core::model::Targets;
 use eblora_core::model::vit::ImageSet;
-use eblora_core::train::TrainConfig;
 
 use super::{DemoConfig, DemoError, Split};
 use crate::Error;
@@ -14,7 +13,7 @@ use crate::model::vit_folder::VitFolder;
 use crate::progress::ProgressSink;
 use crate::report::result::{MethodResult, RunConfig, RunResult};
 use crate::run::engine::{self, Plan, Ran};
-use crate::run::subject::{Named, VitSubject};
+use crate::run::subject::{Named, Subject as _, VitSubject};
 use crate::run::{MethodConfig, RunError, Saving, method_result};
 
 /// How a run ended.
@@ -78,13 +77,12 @@ fn go(
     config.check(tasks, folder)?;
     let subject = VitSubject::new(folder, Targets::default(), tasks.iter().map(|task| named(task, config)).collect());
     let methods: Vec<MethodConfig> = config.methods.iter().map(|&name| config.method(name)).collect();
-    let plan = Plan {
-        methods: &methods,
-        train: TrainConfig { checkpoint_every: saving.map_or(0, |saving| saving.every), ..config.train() },
-        threads: config.threads,
-        device: config.device.clone(),
-        folder: None,
-    };
+    let mut train = config.train();
+    if let Some(saving) = saving {
+        train.checkpoint_every = saving.every;
+        train.facts.extend(subject.facts());
+    }
+    let plan = Plan { methods: &methods, train, threads: config.threads, device: config.device.clone(), folder: None };
     let (runs, device) = match engine::run(&plan, &subject, saving, progress)? {
         Ran::Finished { methods, device } => (methods, device),
         Ran::Stopped { method, task, step } => return Ok(Outcome::Stopped { method, task, step }),

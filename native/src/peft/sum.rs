@@ -67,10 +67,13 @@ fn combine(
     Ok(PeftAdapter { layers, base_model: shared(|a| &a.base_model), task_type: shared(|a| &a.task_type) })
 }
 
+fn modules(adapter: &PeftAdapter) -> BTreeSet<&str> {
+    adapter.layers.iter().map(|layer| layer.module.as_str()).collect()
+}
+
 /// One model may be named by several paths, so that names alone tell nothing; but adapters whose bases have other names
 /// and which share no layer are hardly of one model.
 fn check_bases(adapters: &[PeftAdapter]) -> Result<(), PeftError> {
-    let modules = |adapter: &PeftAdapter| adapter.layers.iter().map(|l| l.module.clone()).collect::<BTreeSet<_>>();
     let named = adapters.iter().filter(|adapter| !adapter.layers.is_empty());
     let named: Vec<_> = named.filter_map(|adapter| Some((adapter.base_model.as_ref()?, modules(adapter)))).collect();
     let mut strangers = None;

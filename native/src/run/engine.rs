@@ -24,7 +24,7 @@ use crate::{Error, memory};
 pub struct Plan<'a> {
     /// The methods, in order; their labels differ.
     pub methods: &'a [MethodConfig],
-    /// Budget, data order and what is recorded.
+    /// Budget, data order and what is recorded; its `facts` are the subject's, where a run is saved.
     pub train: TrainConfig,
     /// Threads of the CPU.
     pub threads: usize,
@@ -115,13 +115,11 @@ where
     let mut saved = saving.map(|saving| saving.open(methods, progress)).transpose()?;
     let tasks = subject.tasks();
     let names: Vec<String> = tasks.iter().map(|task| task.name.to_owned()).collect();
-    let mut train = plan.train.clone();
-    train.facts.extend(subject.facts());
-    let parts = Parts { plan, subject, tasks, train };
+    let parts = Parts { plan, subject, tasks };
     let mut done = Vec::with_capacity(methods.len());
     for (i, method) in methods.iter().enumerate() {
         progress.report(Event::Method { name: method.label(), number: i + 1, of: methods.len() });
-        let mut watcher = Watcher::new(progress, names.clone(), parts.train.steps);
+        let mut watcher = Watcher::new(progress, names.clone(), plan.train.steps);
         let (current, later) = match saved.as_mut().and_then(|saved| saved[i..].split_first_mut()) {
             Some((current, later)) => (Some(current), &*later),
             None => (None, &[][..]),
@@ -163,13 +161,12 @@ struct Parts<'a, S: Subject> {
     plan: &'a Plan<'a>,
     subject: &'a S,
     tasks: Vec<train::Task<'a, S::Samples>>,
-    train: TrainConfig,
 }
 
 impl<S: Subject> Parts<'_, S> {
     /// What a method's tasks are trained on, where that is not their own samples alone.
     fn train_sets(&self, method: &MethodConfig) -> Vec<Option<S::Samples>> {
-        method.regime().train_sets(&self.tasks, self.train.seed)
+        method.regime().train_sets(&self.tasks, self.plan.train.seed)
     }
 
     /// The tasks with these training samples.
@@ -192,7 +189,7 @@ impl<S: Subject> Parts<'_, S> {
         let subject = self.subject;
         let own_sets = self.train_sets(method);
         let tasks = &self.composed(&own_sets);
-        let trainer = Trainer::new(backend, self.train.clone(), || subject.model(backend));
+        let trainer = Trainer::new(backend, self.plan.train.clone(), || subject.model(backend));
         let mut trainer = trainer.map_err(|source| RunError::Model { base: subject.base().to_owned(), source })?;
         let own = sitting.as_ref().and_then(|sitting| sitting.saved.from.as_ref());
         for (method, loaded) in [(method, own)].iter().chain(others) {

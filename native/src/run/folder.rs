@@ -14,7 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Labels, RunError, checkpoint_folder};
+use super::{Labels, RunError, checkpoint_folder, saved};
 use crate::Error;
 use crate::config::RunConfig;
 use crate::formats::atomic::{self, WriteError};
@@ -34,7 +34,7 @@ const LOCK: &str = ".eblora.lock";
 /// Whether something else of a run's folder, or its neighbour, has this name on any system.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let name = name.to_lowercase();
-    let files = [CONFIG, RESULT, Labels::FILE, "checkpoints"];
+    let files = [CONFIG, RESULT, Labels::FILE, saved::FOLDER];
     files.iter().chain(&PAGES).any(|file| *file == name) || name.starts_with("seed-")
 }
 

@@ -9,10 +9,11 @@ use eblora_core::model::bert::{EncoderOptions, Padding};
 use eblora_core::model::llama::Window;
 use eblora_core::model::vit::ImageSet;
 use eblora_core::model::{ModelError, Targets};
+use eblora_core::train::Fact;
 
 use super::RunError;
 use super::prompts::Prompts;
-use super::subject::{BertSubject, LlamaSubject, Named, VitSubject, llama};
+use super::subject::{BertSubject, LlamaSubject, Named, Subject as _, VitSubject, llama};
 use super::texts::{Texts, check_label_texts, label_names};
 use crate::Error;
 use crate::config::{RunConfig, TaskConfig};
@@ -40,6 +41,17 @@ pub enum AnySubject {
     Bert(Box<BertSubject>),
     /// Prompts.
     Llama(Box<LlamaSubject>),
+}
+
+impl AnySubject {
+    /// What a run's states and results remember of model and data: the checksums of everything, so that it takes a while.
+    pub(super) fn facts(&self) -> Vec<Fact> {
+        match self {
+            Self::Vit(subject) => subject.facts(),
+            Self::Bert(subject) => subject.facts(),
+            Self::Llama(subject) => subject.facts(),
+        }
+    }
 }
 
 /// A config's run, ready to train.

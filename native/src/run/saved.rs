@@ -9,6 +9,9 @@ use crate::Error;
 use crate::checkpoint::{CheckpointError, Loaded, Store};
 use crate::progress::{Event, ProgressSink};
 
+/// The folder of the checkpoints, in that of the run.
+pub(super) const FOLDER: &str = "checkpoints";
+
 /// What to do with checkpoints that are there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
@@ -116,7 +119,7 @@ pub fn clear<S: AsRef<str>>(folder: &Path, labels: &[S]) -> Result<(), Error> {
 
 /// Where the checkpoints of a run into `out` are.
 pub fn folder(out: &Path) -> PathBuf {
-    out.join("checkpoints")
+    out.join(FOLDER)
 }
 
 #[cfg(test)]

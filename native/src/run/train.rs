@@ -55,11 +55,7 @@ pub fn train(
     progress: &mut dyn ProgressSink,
 ) -> Result<Trained, Error> {
     let folders: Vec<_> = config.seeds.iter().map(|&seed| (seed, RunFolder::of(config, seed))).collect();
-    let facts = match &loaded.subject {
-        AnySubject::Vit(subject) => subject.facts(),
-        AnySubject::Bert(subject) => subject.facts(),
-        AnySubject::Llama(subject) => subject.facts(),
-    };
+    let facts = loaded.subject.facts();
     // Everything that can refuse does before the first seed trains, and before anything is discarded.
     RunFolder::check_place(config)?;
     check_device(config)?;
@@ -81,8 +77,7 @@ pub fn train(
                 progress.report(Event::Note(&format!("{} holds the finished run", folder.path().display())));
                 if folder.was_left() {
                     let _lock = folder.take()?;
-                    let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
-                    clear_checkpoints(&checkpoint_folder(folder.path()), &labels)?;
+                    clear(config, folder)?;
                 }
                 results.push(result);
                 continue;
@@ -101,7 +96,7 @@ pub fn train(
         }
         folder.write_config(config)?;
         Labels::of(loaded).write(folder.path())?;
-        let run = SeedRun { config, seed: *seed, folder, known };
+        let run = SeedRun { config, seed: *seed, folder, facts: &facts, known };
         let done = match &loaded.subject {
             AnySubject::Vit(subject) => run.train(subject.as_ref(), start, stop, progress),
             AnySubject::Bert(subject) => run.train(subject.as_ref(), start, stop, progress),
@@ -217,6 +212,12 @@ fn difference(key: &str, a: &toml::Value, b: &toml::Value) -> Option<String> {
     }
 }
 
+/// Removes the checkpoints of the config's methods.
+fn clear(config: &RunConfig, folder: &RunFolder) -> Result<(), Error> {
+    let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
+    clear_checkpoints(&checkpoint_folder(folder.path()), &labels)
+}
+
 fn saving<'a>(config: &RunConfig, folder: &'a Path, start: Start, stop: &'a AtomicBool) -> Saving<'a> {
     Saving { folder, every: config.train.checkpoint_every, start, stop }
 }
@@ -229,6 +230,8 @@ struct SeedRun<'a> {
     config: &'a RunConfig,
     seed: u64,
     folder: &'a RunFolder,
+    /// What is known of model and data.
+    facts: &'a [Fact],
     /// Results of the methods that were trained before.
     known: Vec<MethodResult>,
 }
@@ -245,10 +248,11 @@ impl SeedRun<'_> {
     where
         S::Samples: Sync,
     {
-        let Self { config, seed, folder, known } = self;
+        let Self { config, seed, folder, facts, known } = self;
         let device: Device = config.device.parse().unwrap_or_default(); // checked when the config was read
         let threads = config.threads();
         let mut train = config.train.trainer(seed);
+        train.facts.extend_from_slice(facts);
         train.audit_every = usize::from(device == Device::Cpu);
         let methods: Vec<_> = config.methods.iter().filter(|method| !holds(&known, method)).cloned().collect();
         let plan = Plan { methods: &methods, train, threads, device, folder: Some(folder.path()) };
@@ -269,13 +273,12 @@ impl SeedRun<'_> {
         methods.sort_by_key(place);
         let names = config.tasks.iter().map(|task| task.name.clone()).collect();
         let mut result = RunResult::new(seed, device, threads, settings(config, subject)?, names, methods);
-        result.facts = subject.facts().into_iter().map(|fact| (fact.name, fact.value)).collect();
+        result.facts = facts.iter().map(|fact| (fact.name.clone(), fact.value.clone())).collect();
         let [report, picture] = PAGES;
         atomic::write(&folder.path().join(report), html::render(&result).as_bytes())?;
         atomic::write(&folder.path().join(picture), html::forgetting_svg(&result).as_bytes())?;
         atomic::write(&folder.path().join(RESULT), result.to_json()?.as_bytes())?;
-        let labels: Vec<_> = config.methods.iter().map(|method| method.label()).collect();
-        clear_checkpoints(&checkpoints, &labels)?; // the result and the adapters hold everything
+        clear(config, folder)?; // the result and the adapters hold everything
         Ok(Ok(result))
     }
 }
