@@ -34,6 +34,15 @@ impl<T: Real> Value<T> {
         Self::Tensor { shape: [1, a.nrows(), a.ncols()], values }
     }
 
+    /// How many numbers it is.
+    pub fn numbers(&self) -> usize {
+        match self {
+            Self::Tensor { values, .. } => values.len(),
+            Self::Reals(values) => values.len(),
+            Self::Count(_) => 1,
+        }
+    }
+
     /// Whether all its numbers are finite.
     pub fn is_finite(&self) -> bool {
         match self {

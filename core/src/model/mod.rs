@@ -289,6 +289,10 @@ pub trait Samples {
     fn length(&self, _: usize) -> usize {
         1
     }
+    /// Numbers that sample `i` is kept in: pixels or tokens.
+    fn numbers(&self, i: usize) -> usize {
+        self.length(i)
+    }
     /// The samples at these indices of each set, set after set, to be trained on by the model of all these sets.
     fn gather(parts: &[(&Self, &[usize])]) -> Self
     where

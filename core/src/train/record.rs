@@ -56,6 +56,8 @@ pub struct RunRecord {
     pub overlap: f64,
     /// Numbers trained in a task.
     pub trainable_parameters: usize,
+    /// Numbers that the method keeps for later tasks, at the end ([`Method::remembered`](crate::method::Method::remembered)).
+    pub stored: usize,
     /// Warnings, in order.
     pub warnings: Vec<String>,
 }
@@ -73,6 +75,7 @@ impl RunRecord {
             orthonormality: 0.0,
             overlap: 0.0,
             trainable_parameters: 0,
+            stored: 0,
             warnings: Vec::new(),
         }
     }

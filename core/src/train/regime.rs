@@ -57,27 +57,38 @@ impl Regime {
     /// assert_eq!(sizes(Regime::Joint), [12, 12, 12]);
     /// ```
     pub fn train_sets<S: Samples>(self, tasks: &[Task<'_, S>], seed: u64) -> Vec<Option<S>> {
-        let all: Vec<Vec<usize>> = tasks.iter().map(|task| (0..task.train.len()).collect()).collect();
-        let kept: Vec<Vec<usize>> = match self {
-            Self::Replay { samples } => {
-                let pick = |(i, task): (usize, &Task<'_, S>)| {
-                    spread(seed, &format!("replay/{i}"), task.train.len(), samples.min(task.train.len()))
-                };
-                tasks.iter().enumerate().map(pick).collect()
-            }
-            Self::Own | Self::Joint => Vec::new(),
-        };
+        let kept = self.kept(tasks, seed);
         let set = |task: usize| {
             let others = match self {
                 Self::Own => return None,
-                Self::Replay { .. } => (0..task).map(|j| (tasks[j].train, &kept[j])).collect::<Vec<_>>(),
-                Self::Joint => (0..tasks.len()).filter(|j| *j != task).map(|j| (tasks[j].train, &all[j])).collect(),
+                Self::Replay { .. } => (0..task).collect::<Vec<_>>(),
+                Self::Joint => (0..tasks.len()).filter(|j| *j != task).collect(),
             };
-            let own = core::iter::once((tasks[task].train, &all[task]));
-            let parts: Vec<_> = own.chain(others).map(|(samples, picked)| (samples, picked.as_slice())).collect();
+            let all: Vec<usize> = (0..tasks[task].train.len()).collect();
+            let own = core::iter::once((tasks[task].train, all.as_slice()));
+            let others = others.into_iter().map(|j| (tasks[j].train, kept[j].as_slice()));
+            let parts: Vec<_> = own.chain(others).collect();
             (parts.len() > 1).then(|| S::gather(&parts))
         };
         (0..tasks.len()).map(set).collect()
+    }
+
+    /// Numbers of the samples that are kept for other tasks: pixels or tokens.
+    pub fn stored<S: Samples>(self, tasks: &[Task<'_, S>], seed: u64) -> usize {
+        let kept = self.kept(tasks, seed);
+        tasks.iter().zip(&kept).flat_map(|(task, kept)| kept.iter().map(|&i| task.train.numbers(i))).sum()
+    }
+
+    /// The samples of each task that other tasks are trained on.
+    fn kept<S: Samples>(self, tasks: &[Task<'_, S>], seed: u64) -> Vec<Vec<usize>> {
+        let pick = |(i, task): (usize, &Task<'_, S>)| match self {
+            Self::Own => Vec::new(),
+            Self::Replay { samples } => {
+                spread(seed, &format!("replay/{i}"), task.train.len(), samples.min(task.train.len()))
+            }
+            Self::Joint => (0..task.train.len()).collect(),
+        };
+        tasks.iter().enumerate().map(pick).collect()
     }
 }
 
@@ -105,6 +116,12 @@ mod tests {
         assert_eq!((first(&composed[1]).len(), composed[2].as_ref().map(TextSet::len)), (3, Some(16)));
         assert_eq!(first(&composed[1]), first(&composed[2]));
         assert_ne!(first(&composed[1]), first(&Regime::Replay { samples: 3 }.train_sets(&tasks, 5)[1]));
+        let stored = |regime: Regime| regime.stored(&tasks, 4);
+        assert_eq!(
+            [Regime::Own, Regime::Replay { samples: 3 }, Regime::Joint].map(stored),
+            [0, 9, 30],
+            "of one token each"
+        );
         assert_eq!(Regime::Replay { samples: 99 }.train_sets(&tasks, 0)[1].as_ref().map(TextSet::len), Some(20));
     }
 }

@@ -169,6 +169,7 @@ impl Record {
             orthonormality: self.orthonormality,
             overlap: self.overlap,
             trainable_parameters: self.trainable_parameters,
+            stored: 0, // known at the end of a run
             warnings: self.warnings,
         })
     }

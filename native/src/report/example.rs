@@ -62,6 +62,7 @@ fn method(name: &str, keep: f64, slope: f64) -> MethodResult {
         settings: [("rank".to_owned(), RANK.to_string())].into(),
         learning_rates: [("s".to_owned(), 3e-3), ("relative_step".to_owned(), 0.1)].into(),
         trainable_parameters: 46_104,
+        stored: Some(if name == "eblora" { 110_900 } else { 0 }),
         masked_accuracy: Some(accuracy.iter().map(|row| row.iter().map(masked).collect()).collect()),
         mft: mean((0..5).map(|j| accuracy[j][j]).collect()),
         mfn: mean(accuracy[4].clone()),

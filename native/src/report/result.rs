@@ -112,6 +112,10 @@ pub struct MethodResult {
     pub learning_rates: BTreeMap<String, f64>,
     /// Parameters that are trained in each task.
     pub trainable_parameters: usize,
+    /// Numbers that are kept at the end for later tasks: M or its complement, earlier factors, indices, samples; `null` in
+    /// results of older versions.
+    #[serde(default)]
+    pub stored: Option<usize>,
     /// Accuracy of the untouched base on each task.
     pub zero_shot: Vec<f64>,
     /// `accuracy[i][j]`: after training task i, on task j; all T×T cells.

@@ -204,7 +204,9 @@ impl<S: Subject> Parts<'_, S> {
         let failed = |source| RunError::Train { method: method.label().to_owned(), source: Box::new(source) };
         let sites = trainer.model().sites().to_vec();
         let folder = self.plan.folder.map(|folder| folder.join(method.label()));
-        let run = |record, learnt, seconds, peak_memory_bytes| {
+        let kept = method.regime().stored(&self.tasks, self.plan.train.seed);
+        let run = |mut record: RunRecord, learnt, seconds, peak_memory_bytes| {
+            record.stored += kept;
             let settings = method.make::<B>().settings();
             let run = MethodRun {
                 method: method.clone(),

@@ -37,6 +37,7 @@ pub fn method_result(run: &MethodRun) -> Result<MethodResult, MetricError> {
         settings: settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         learning_rates: method.learning_rates(),
         trainable_parameters: record.trainable_parameters,
+        stored: Some(record.stored),
         zero_shot: accuracy.zero_shot().unwrap_or_default().iter().copied().collect::<Option<_>>().unwrap_or_default(),
         accuracy: accuracy.complete_rows().unwrap_or_default(),
         masked_accuracy: record.masked.complete_rows(),

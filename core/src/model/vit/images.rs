@@ -79,6 +79,10 @@ impl Samples for ImageSet {
     fn label(&self, i: usize) -> u32 {
         self.labels[i]
     }
+    fn numbers(&self, i: usize) -> usize {
+        self.image(i).len()
+    }
+
     fn gather(parts: &[(&Self, &[usize])]) -> Self {
         let mut all = parts.first().map_or_else(Self::default, |(first, _)| first.empty());
         for (set, indices) in parts {
