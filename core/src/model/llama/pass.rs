@@ -75,6 +75,20 @@ impl<B: Backend> Llama<B> {
         linears[DOWN].forward(b, rows_mut(after, n), x, true, adapters, &mut z[DOWN]);
     }
 
+    /// The attention's input: the normed residual stream before block `l`.
+    fn attention_norm(&self, b: &B, l: usize, buffers: &mut BlockBuffers<'_, B>, n: usize) {
+        let BlockBuffers { before, act, remade, .. } = buffers;
+        let (weight, epsilon) = (&self.blocks[l].norm1, self.config.rms_norm_epsilon);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(*before, n), weight, epsilon);
+    }
+
+    /// The MLP's input: the normed residual stream in the middle of block `l`.
+    fn mlp_norm(&self, b: &B, l: usize, buffers: &mut BlockBuffers<'_, B>, n: usize) {
+        let BlockBuffers { middle, act, remade, .. } = buffers;
+        let (weight, epsilon) = (&self.blocks[l].norm2, self.config.rms_norm_epsilon);
+        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(*middle, n), weight, epsilon);
+    }
+
     /// Turned queries and keys, and values, of the normed residual stream before block `l`.
     fn attention_inputs(
         &self,
@@ -84,10 +98,9 @@ impl<B: Backend> Llama<B> {
         step: Step,
         adapters: Option<&Adapters<B>>,
     ) {
-        let BlockBuffers { before, act, remade, keys, z, .. } = buffers;
-        let (block, epsilon, n) = (&self.blocks[l], self.config.rms_norm_epsilon, step.rows());
-        let linears = &block.linears;
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(*before, n), &block.norm1, epsilon);
+        let (linears, n) = (&self.blocks[l].linears, step.rows());
+        self.attention_norm(b, l, buffers, n);
+        let BlockBuffers { act, remade, keys, z, .. } = buffers;
         let x = rows(&remade.norm, n);
         linears[QUERY].forward(b, rows_mut(&mut act.q, n), x, false, adapters, &mut z[QUERY]);
         fn fresh<X: Shaped>(tensor: &mut X, step: Step) -> ViewMut<'_, X> {
@@ -117,12 +130,12 @@ impl<B: Backend> Llama<B> {
         step: Step,
         adapters: Option<&Adapters<B>>,
     ) {
-        let BlockBuffers { middle, act, remade, z, .. } = buffers;
-        let (block, epsilon, n) = (&self.blocks[l], self.config.rms_norm_epsilon, step.rows());
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(*middle, n), &block.norm2, epsilon);
+        let (linears, n) = (&self.blocks[l].linears, step.rows());
+        self.mlp_norm(b, l, buffers, n);
+        let BlockBuffers { act, remade, z, .. } = buffers;
         let x = rows(&remade.norm, n);
-        block.linears[GATE].forward(b, rows_mut(&mut act.gate, n), x, false, adapters, &mut z[GATE]);
-        block.linears[UP].forward(b, rows_mut(&mut act.up, n), x, false, adapters, &mut z[UP]);
+        linears[GATE].forward(b, rows_mut(&mut act.gate, n), x, false, adapters, &mut z[GATE]);
+        linears[UP].forward(b, rows_mut(&mut act.up, n), x, false, adapters, &mut z[UP]);
     }
 
     pub(super) fn run_forward(&self, b: &B, work: &mut LlamaWorkspace<B>, adapters: Option<&Adapters<B>>) {
@@ -199,7 +212,7 @@ impl<B: Backend> Llama<B> {
         let kept = l % work.blocks.len();
         // With checkpointing the activations are a later block's by now.
         let again = l + work.blocks.len() < self.config.layers;
-        let (block, epsilon) = (&self.blocks[l], self.config.rms_norm_epsilon);
+        let block = &self.blocks[l];
         let linears = &block.linears;
         let mut buffers = BlockBuffers {
             before: &work.hidden[l],
@@ -212,8 +225,9 @@ impl<B: Backend> Llama<B> {
         let dz = &mut work.dz;
 
         // MLP: hidden = middle + down(swiglu(gate, up of norm2(middle)))
-        if again {
-            self.mlp_inputs(b, l, &mut buffers, step, wanted.adapters());
+        match again {
+            true => self.mlp_inputs(b, l, &mut buffers, step, wanted.adapters()),
+            false => self.mlp_norm(b, l, &mut buffers, n),
         }
         let BlockBuffers { middle, act, remade, z, .. } = &mut buffers;
         b.swiglu(rows_mut(&mut remade.active, n), rows(&act.gate, n), rows(&act.up, n));
@@ -225,7 +239,6 @@ impl<B: Backend> Llama<B> {
         }
         let grads = [rows_mut(&mut work.d_gate, n), rows_mut(&mut work.d_up, n)];
         b.swiglu_backward(grads, rows(&work.d_active, n), rows(&act.gate, n), rows(&act.up, n));
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats2, rows(*middle, n), &block.norm2, epsilon);
         let x = rows(&remade.norm, n);
         for (i, dy) in [(GATE, &work.d_gate), (UP, &work.d_up)] {
             let dx = (first < GATE).then(|| (rows_mut(&mut work.d_inner, n), i > GATE));
@@ -238,8 +251,9 @@ impl<B: Backend> Llama<B> {
         b.rms_norm_backward(rows_mut(&mut work.d_hidden, n), dy, x, &act.stats2, &block.norm2);
 
         // Attention: middle = hidden + output(attention(q, k, v of norm1(hidden)))
-        if again {
-            self.attention_inputs(b, l, &mut buffers, step, wanted.adapters());
+        match again {
+            true => self.attention_inputs(b, l, &mut buffers, step, wanted.adapters()),
+            false => self.attention_norm(b, l, &mut buffers, n),
         }
         self.attend(b, &mut buffers, step);
         let BlockBuffers { before, act, remade, keys, z, .. } = &mut buffers;
@@ -256,7 +270,6 @@ impl<B: Backend> Llama<B> {
         b.attention_backward(grads, d_o, &remade.probabilities, scratch, q, k, v, shape);
         b.rope(rows_mut(&mut work.d_q, n), &self.rope, self.rope_shape(self.config.heads, step, true));
         b.rope(rows_mut(dk, n), &self.rope, self.rope_shape(self.config.kv_heads, step, true));
-        b.rms_norm(rows_mut(&mut remade.norm, n), &mut act.stats1, rows(*before, n), &block.norm1, epsilon);
         let x = rows(&remade.norm, n);
         for (i, dy) in [(QUERY, &work.d_q), (KEY, &*dk), (VALUE, &*dv)] {
             let dx = below.then(|| (rows_mut(&mut work.d_inner, n), i > QUERY));
