@@ -17,6 +17,8 @@ use crate::run::MethodName;
 
 /// Rank of the adapters, whatever the demo's default is.
 pub const RANK: usize = 8;
+/// Directions of each task's gradient. Real ones have fewer: `benchmarks/instruct.toml`'s M has 47 a layer after three tasks.
+const TASK: usize = 16;
 const WARM_UP: Effort = Effort { repeats: 10, patience: std::time::Duration::from_secs(1) };
 /// Steps between two waits, where steps are queued: where one takes more than [`SLOW`] seconds, waiting for each is nothing.
 const QUEUED: usize = 10;
@@ -105,13 +107,14 @@ impl<'a, B: Clock + 'static, S: StepSubject> Step<'a, B, S> {
         let config = DemoConfig { epsilon: 1.0, rank: Some(RANK), ..DemoConfig::default() };
         let mut method = config.method(method_name).make::<B>();
         let mut adapters = None;
-        for task in 0..2 {
-            let gradients =
-                if method.needs().gradients { gradients(model.sites(), S::MEMORY, task)? } else { Vec::new() };
+        // M is full at the start of the last one.
+        let tasks = S::MEMORY / TASK + 1;
+        for task in 0..tasks {
+            let gradients = if method.needs().gradients { gradients(model.sites(), TASK, task)? } else { Vec::new() };
             let (sites, blocks) = (model.sites(), model.blocks());
-            let start = TaskStart { blocks, gradients, ..TaskStart::new([task, 2], sites, SEED) };
+            let start = TaskStart { blocks, gradients, ..TaskStart::new([task, tasks], sites, SEED) };
             adapters = Some(method.begin_task(b, start)?);
-            if task == 0 {
+            if task + 1 < tasks {
                 method.end_task(b, &[])?;
             }
         }
