@@ -1,5 +1,8 @@
 //! Adapters and models that we write, loaded by stock PEFT and transformers: the same logits. Needs Python.
 
+#[path = "train/files.rs"]
+#[expect(dead_code, reason = "the tests of `eblora train` use the rest")]
+mod files;
 mod peft_models;
 
 use std::fs;
@@ -9,6 +12,7 @@ use std::process::Command;
 use eblora::model::Family;
 use eblora::peft::merged::Base;
 use eblora::peft::{AdapterSet, PeftAdapter, sum};
+use eblora::run::MethodName;
 use eblora_core::adapter::{HostAdapters, HostFactors};
 use eblora_core::linalg::random_orthonormal;
 use eblora_core::method::After;
@@ -17,6 +21,7 @@ use eblora_core::random::Random;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
+use files::Project;
 use peft_models::{Case, How, difference, fixture, logits_with};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/check_peft.py");
@@ -136,6 +141,73 @@ fn stock_peft_computes_what_we_do() {
                 jobs.add("check", name, &base, Some(&adapter), &case(how));
                 jobs.add("check", name, &whole, None, &case(how));
             }
+        }
+    }
+    jobs.all_pass();
+}
+
+/// Two tasks of random images of two classes on the small ViT; the bundled one is none that stock transformers knows.
+fn images() -> Project {
+    let project = Project::images();
+    for file in ["config.json", "model.safetensors"] {
+        project.write(&format!("base/{file}"), fs::read(fixture("vit_cls").join(file)).unwrap());
+    }
+    let array = |shape: &str, values: Vec<u8>| {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &values].concat()
+    };
+    let mut rng = Random::new(1, "images");
+    let mut config = "threads = 1\nout = \"run\"\n[model]\nbase = \"base\"\n[train]\nbatch = 8\n".to_owned();
+    for (task, classes) in [("one", [0, 1]), ("two", [3, 2])] {
+        config += &format!("[[task]]\nname = \"{task}\"\n");
+        for (split, n) in [("train", 16), ("test", 4)] {
+            let labels: Vec<u8> = (0..n).map(|i| classes[i % 2]).collect();
+            let light = |i: usize| 128.0 + [30.0, -30.0][i / 200 % 2] + 20.0 * rng.normal();
+            project.write(
+                &format!("{task}-{split}.npy"),
+                array(&format!("{n}, 2, 10, 10"), (0..n * 200).map(light).map(|x: f64| x as u8).collect()),
+            );
+            project.write(&format!("{task}-{split}-labels.npy"), array(&format!("{n},"), labels));
+            config += &format!("{split} = \"{task}-{split}.npy\"\n{split}_labels = \"{task}-{split}-labels.npy\"\n");
+        }
+    }
+    project.write("run.toml", config);
+    project
+}
+
+/// What a run of each method leaves, in the end and after its first task. `eblora eval` gives the run's own accuracies with
+/// it (`train/runs.rs`).
+#[test]
+#[ignore = "needs Python: cargo xtask test --only peft"]
+fn stock_peft_computes_what_every_method_leaves() {
+    let rank = |name: MethodName| if name.has("rank") { ",rank=2" } else { "" };
+    let methods: Vec<_> = MethodName::ALL.map(|name| format!("{{name=\"{name}\"{}}}", rank(name))).into();
+    let methods = format!("method=[{}]", methods.join(","));
+    let read = |file: &str| Case::read(&fixture(&format!("peft/{file}.safetensors")));
+    let projects = [
+        ("vit", images(), read("vit")),
+        ("bert", Project::texts(), read("bert")),
+        ("llama", Project::prompts(), read("llama")),
+    ];
+    let mut jobs = Jobs::default();
+    for (family, project, inputs) in &projects {
+        let base = project.path("base");
+        project.succeeds(&["train", "run.toml", "--quiet", "train.steps=40", &methods]);
+        let set = AdapterSet::read(project.path("run/lora-ft/adapters")).unwrap();
+        let first = set.tasks()[0].name.as_str();
+        for method in MethodName::ALL {
+            for (when, task) in [("first", &["--task", first][..]), ("end", &[])] {
+                let (source, out) = (format!("run/{method}/adapters"), format!("{method}-{when}"));
+                project.succeeds(&[&["export", &source, "--format", "peft", "--out", &out], task].concat());
+                let adapter = PeftAdapter::read(project.path(&out)).unwrap();
+                let computed = logits_with(family, &base, inputs, How::Attached, |_| Some(adapter));
+                let case = project.path(&format!("{out}.safetensors"));
+                write_case(inputs, &computed, &case);
+                jobs.add("check", family, &base, Some(&project.path(&out)), &case);
+            }
+            let (source, whole) = (format!("run/{method}/adapters"), format!("{method}-whole"));
+            project.succeeds(&["export", &source, "--format", "merged", "--out", &whole]);
+            jobs.add("check", family, &project.path(&whole), None, &project.path(&format!("{method}-end.safetensors")));
         }
     }
     jobs.all_pass();
