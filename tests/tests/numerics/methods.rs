@@ -66,10 +66,10 @@ fn make<B: Backend + 'static>(name: &str) -> (Box<dyn Method<B>>, bool) {
             (Box::new(Stella::new(config)), true)
         }
         "osf" => (Box::new(Osf::new(OsfConfig { share: 0.5, rate, ..OsfConfig::default() })), false),
-        "eblora" | "eblora-plus" => {
+        "ebo" | "eblora" | "eblora-plus" => {
             let config = EbloraConfig {
                 rank,
-                epsilon: Some(0.9),
+                epsilon: (name != "ebo").then_some(0.9),
                 trained_epsilon: (name == "eblora-plus").then_some(0.97),
                 step: 0.1,
                 magnitude_rate: 0.03,
@@ -83,8 +83,8 @@ fn make<B: Backend + 'static>(name: &str) -> (Box<dyn Method<B>>, bool) {
     }
 }
 
-const NAMES: [&str; 10] =
-    ["lora", "lora-gpm", "keeplora", "inflora", "o-lora", "sefe", "stella", "osf", "eblora", "eblora-plus"];
+const NAMES: [&str; 11] =
+    ["lora", "lora-gpm", "keeplora", "inflora", "o-lora", "sefe", "stella", "osf", "ebo", "eblora", "eblora-plus"];
 
 /// Two weights, and the method's adapters beside them.
 struct Run<B: Backend> {
@@ -138,7 +138,7 @@ impl<B: Backend + Clone + 'static> Run<B> {
             };
             b.write(&mut adapters.stacks[0].v, &own(format!("{}.starts", self.name), INP)).expect("V");
             let u = own("u".to_owned(), OUT);
-            if self.name.starts_with("eblora") {
+            if ["ebo", "eblora", "eblora-plus"].contains(&self.name.as_str()) {
                 b.write(&mut adapters.stacks[0].u, &u).expect("U");
             }
             for (part, at) in self.method.parts() {
