@@ -14,11 +14,11 @@ const HEAD: &str = "\
 Made by `cargo xtask results`, which trains the configs in `benchmarks` (a run that is there is kept) and writes their
 tables. Means over the seeds, ± the standard deviation. MFT: accuracy (%) on each task just after training it; MFN: on
 all tasks at the end; masked: the same where the model is told the task and chooses among its classes; MAA: mean over
-all stages; BWT: change from just trained to the end; FWT: before a task is trained; stored: thousands of numbers that M
-takes at the end, and M alone: the t·r·in numbers a layer that O-LoRA keeps after t tasks, the pairs of indices of SEFE
-(of up to 2 % of a layer's entries a task) and the samples of replay are not in it.
-`individual` has each task alone, but its rate was chosen by MFN as the others' were, not by the accuracy on its own
-task: its MFT is not the most that a task alone can reach.
+all stages; BWT: change from just trained to the end; FWT: before a task is trained; stored: thousands of numbers kept at
+the end for later tasks: M (or its complement, where that is smaller), the earlier factors of O-LoRA, the indices of SEFE,
+the samples of replay and multi-task (pixels or tokens).
+`individual` has each task alone, at the rate that is best for that: its MFT shows what a task alone can reach, and its MFN
+is what the last task's adapter does to the others.
 Seconds are those of the machine named below a table, whatever else it did.
 The data and their checksums: [benchmarks/data](../benchmarks/data/README.md).
 ";
@@ -35,17 +35,17 @@ a step (0.2) and a rate of s (0.02) set by hand.
     (
         "text",
         "\
-Rates: [a search](search-text.md) on the validation samples, 7 trials of one seed for each method. Of `individual`,
-0.003 had a validation MFT of 74.1 there, the rate chosen (0.000816) 70.1.
+Rates: [a search](search-text.md) on the validation samples, 7 trials of one seed for each method. eblora-rank-32 is EBLoRA
+with EBLoRA-plus's rank and rates; nothing was searched for it.
 ",
     ),
     (
         "vision",
         "\
-Rates, on the validation images: of lora-ft, ebo and eblora [a search](search.md) of 20 trials with three seeds each, of
-the others [one](search-vision.md) of 7 trials with one seed. eblora-plus and eblora-rank-32 were set by hand on two
-validation seeds ([what was tried](rejected.md)); the search of 7 trials found nothing better for eblora-plus. Of
-`individual`, 0.0045 had a validation MFT of 85.0 there, the rate chosen (0.00245) 82.7.
+Rates: [a search](search-vision.md) on the validation images, 7 trials of one seed for each method. Not searched by it are
+EBLoRA's ε, which the [demo's search](search.md) of 20 trials chose on the same images, and rank, ε and ε' of EBLoRA-plus,
+set on them by hand ([what was tried](rejected.md)). eblora-rank-32 is EBLoRA with EBLoRA-plus's rank and rates; nothing was
+searched for it.
 ",
     ),
 ];
