@@ -21,7 +21,7 @@ use eblora_core::random::Random;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use files::Project;
+use files::{Project, every_method};
 use peft_models::{Case, How, difference, fixture, logits_with};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/check_peft.py");
@@ -180,9 +180,7 @@ fn images() -> Project {
 #[test]
 #[ignore = "needs Python: cargo xtask test --only peft"]
 fn stock_peft_computes_what_every_method_leaves() {
-    let rank = |name: MethodName| if name.has("rank") { ",rank=2" } else { "" };
-    let methods: Vec<_> = MethodName::ALL.map(|name| format!("{{name=\"{name}\"{}}}", rank(name))).into();
-    let methods = format!("method=[{}]", methods.join(","));
+    let methods = every_method();
     let read = |file: &str| Case::read(&fixture(&format!("peft/{file}.safetensors")));
     let projects = [
         ("vit", images(), read("vit")),

@@ -56,8 +56,6 @@ pub struct RunRecord {
     pub overlap: f64,
     /// Numbers trained in a task.
     pub trainable_parameters: usize,
-    /// Numbers that the method keeps for later tasks, at the end ([`Method::remembered`](crate::method::Method::remembered)).
-    pub stored: usize,
     /// Warnings, in order.
     pub warnings: Vec<String>,
 }
@@ -75,7 +73,6 @@ impl RunRecord {
             orthonormality: 0.0,
             overlap: 0.0,
             trainable_parameters: 0,
-            stored: 0,
             warnings: Vec::new(),
         }
     }

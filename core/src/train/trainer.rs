@@ -20,7 +20,7 @@ use crate::Real;
 use crate::adapter::{Adapters, HostAdapters};
 use crate::backend::Backend;
 use crate::gpm::Gradient;
-use crate::method::{After, Method, TaskStart, Value};
+use crate::method::{After, Method, TaskStart};
 use crate::model::{Model, ModelError, Samples, Wanted};
 
 /// How a task went.
@@ -210,7 +210,6 @@ impl<'a, B: Backend, M: Model<B>> Trainer<'a, B, M> {
                     Learning::Stopped => return Ok(Ended::Stopped),
                 }
             } else {
-                sitting.state.record.stored = method.remembered().values().map(Value::numbers).sum();
                 return Ok(Ended::Finished);
             }
             sitting.save(method)?;

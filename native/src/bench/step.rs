@@ -17,7 +17,7 @@ use crate::run::MethodName;
 
 /// Rank of the adapters, whatever the demo's default is.
 pub const RANK: usize = 8;
-/// Directions of each task's gradient. Real ones have fewer: `benchmarks/instruct.toml`'s M has 47 a layer after three tasks.
+/// Directions of each task's gradient. Real ones have as many: `benchmarks/instruct.toml`'s M has 47 a layer after three tasks.
 const TASK: usize = 16;
 const WARM_UP: Effort = Effort { repeats: 10, patience: std::time::Duration::from_secs(1) };
 /// Steps between two waits, where steps are queued: where one takes more than [`SLOW`] seconds, waiting for each is nothing.

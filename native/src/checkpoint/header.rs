@@ -169,7 +169,6 @@ impl Record {
             orthonormality: self.orthonormality,
             overlap: self.overlap,
             trainable_parameters: self.trainable_parameters,
-            stored: 0, // known at the end of a run
             warnings: self.warnings,
         })
     }

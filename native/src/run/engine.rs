@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use eblora_core::backend::cpu::keep_awake;
 use eblora_core::backend::{Backend, Cpu};
+use eblora_core::method::{Method, Value};
 use eblora_core::model::{Model, Site};
 use eblora_core::train::{self, LearntTask, Observer, RunRecord, RunState, TrainConfig, Trainer};
 
@@ -41,6 +42,8 @@ pub struct MethodRun {
     pub method: MethodConfig,
     /// Its settings as they were resolved, by name.
     pub settings: Vec<(&'static str, String)>,
+    /// Numbers that are kept at the end for later tasks: what the method remembers, and samples.
+    pub stored: usize,
     /// What was measured.
     pub record: RunRecord,
     /// The adapters of each task, if states were saved.
@@ -204,13 +207,12 @@ impl<S: Subject> Parts<'_, S> {
         let failed = |source| RunError::Train { method: method.label().to_owned(), source: Box::new(source) };
         let sites = trainer.model().sites().to_vec();
         let folder = self.plan.folder.map(|folder| folder.join(method.label()));
-        let kept = method.regime().stored(&self.tasks, self.plan.train.seed);
-        let run = |mut record: RunRecord, learnt, seconds, peak_memory_bytes| {
-            record.stored += kept;
-            let settings = method.make::<B>().settings();
+        let run = |made: &dyn Method<B>, record, learnt, seconds, peak_memory_bytes| {
+            let remembered: usize = made.remembered().values().map(Value::numbers).sum();
             let run = MethodRun {
                 method: method.clone(),
-                settings,
+                settings: made.settings(),
+                stored: remembered + method.regime().stored(&self.tasks, self.plan.train.seed),
                 record,
                 learnt,
                 sites: sites.clone(),
@@ -221,7 +223,7 @@ impl<S: Subject> Parts<'_, S> {
         };
         let Some(Sitting { saved, stop }) = sitting else {
             let record = pollster::block_on(trainer.run(made.as_mut(), tasks, watcher)).map_err(failed)?;
-            return Ok(run(record, Vec::new(), start.elapsed().as_secs_f64(), memory::peak_bytes()));
+            return Ok(run(made.as_ref(), record, Vec::new(), start.elapsed().as_secs_f64(), memory::peak_bytes()));
         };
         let (mut state, mut before) = (None, Sittings::default());
         if let Some(loaded) = saved.from.take() {
@@ -242,7 +244,7 @@ impl<S: Subject> Parts<'_, S> {
                 if let Some(metrics) = metrics {
                     metrics.finish(&record)?;
                 }
-                run(*record, learnt, seconds, peak_memory_bytes)
+                run(made.as_ref(), *record, learnt, seconds, peak_memory_bytes)
             }
         })
     }

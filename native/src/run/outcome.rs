@@ -13,7 +13,7 @@ const LOSS_POINT: usize = 10;
 /// # Errors
 /// When a spectrum is none.
 pub fn method_result(run: &MethodRun) -> Result<MethodResult, MetricError> {
-    let MethodRun { method, settings, record, sites, seconds, peak_memory_bytes, learnt: _ } = run;
+    let MethodRun { method, settings, stored, record, sites, seconds, peak_memory_bytes, learnt: _ } = run;
     let site_name = |site: usize| sites.get(site).map_or_else(String::new, |site| site.name.clone());
     let accuracy = &record.accuracy;
     let mut spectra = Vec::with_capacity(record.spectra.len());
@@ -37,7 +37,7 @@ pub fn method_result(run: &MethodRun) -> Result<MethodResult, MetricError> {
         settings: settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         learning_rates: method.learning_rates(),
         trainable_parameters: record.trainable_parameters,
-        stored: Some(record.stored),
+        stored: Some(*stored),
         zero_shot: accuracy.zero_shot().unwrap_or_default().iter().copied().collect::<Option<_>>().unwrap_or_default(),
         accuracy: accuracy.complete_rows().unwrap_or_default(),
         masked_accuracy: record.masked.complete_rows(),

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use eblora::core::model::vit::ImageSet;
 use eblora::data::mix;
+use eblora::run::MethodName;
 use tempfile::TempDir;
 
 /// A folder that holds a model, its data and a config.
@@ -136,6 +137,13 @@ impl Project {
         project.write("run.toml", PROMPTS);
         project
     }
+}
+
+/// The `KEY=VALUE` that trains every method there is.
+pub fn every_method() -> String {
+    let rank = |name: MethodName| if name.has("rank") { ",rank=2" } else { "" };
+    let methods: Vec<_> = MethodName::ALL.map(|name| format!("{{name=\"{name}\"{}}}", rank(name))).into();
+    format!("method=[{}]", methods.join(","))
 }
 
 fn fixture(name: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use eblora::report::result::RunResult;
 use eblora::run::MethodName;
 use serde_json::Value;
 
-use crate::files::Project;
+use crate::files::{Project, every_method};
 
 fn result(project: &Project, file: &str) -> RunResult {
     RunResult::from_json(project.read(file).as_bytes(), file).unwrap()
@@ -193,9 +193,7 @@ fn prompts_are_trained_measured_and_asked() {
 
 #[test]
 fn every_method_trains_every_family_and_its_adapters_give_its_accuracies() {
-    let rank = |name: MethodName| if name.has("rank") { ",rank=2" } else { "" };
-    let methods: Vec<_> = MethodName::ALL.map(|name| format!("{{name=\"{name}\"{}}}", rank(name))).into();
-    let methods = format!("method=[{}]", methods.join(","));
+    let methods = every_method();
     for project in [Project::images(), Project::texts(), Project::prompts()] {
         project.succeeds(&["train", "run.toml", "--quiet", "train.steps=3", "train.checkpoint_every=2", &methods]);
         let result = result(&project, "run/result.json");
@@ -203,6 +201,12 @@ fn every_method_trains_every_family_and_its_adapters_give_its_accuracies() {
         assert_eq!(names, MethodName::ALL.map(MethodName::as_str));
         measured_again(&project, &result);
         for method in &result.methods {
+            let (name, stored) = (method.method.as_str(), method.stored.unwrap());
+            let keeps_nothing = ["lora-ft", "individual", "stella", "osf", "ebo"].contains(&name);
+            assert_eq!(stored == 0, keeps_nothing, "{name}: {stored}");
+            let last = method.subspace.iter().filter(|m| m.task == result.tasks.len() - 1);
+            let basis: usize = last.map(|m| m.dim * m.k.min(m.dim - m.k)).sum();
+            assert!(basis == 0 || stored == basis, "{name}: M or its complement has {basis} numbers, not {stored}");
             assert!(method.loss.iter().all(|point| point.loss.is_finite()), "{}", method.name);
             assert!(method.orthonormality_error.is_none_or(|error| error < 1e-5), "{}", method.name);
             assert!(method.subspace_leak.is_none_or(|leak| leak < 1e-4), "{}", method.name);

@@ -209,9 +209,7 @@ fn saving_changes_nothing_and_neither_do_threads() {
         let tasks: Vec<_> = sets.iter().zip(names).map(|((train, test), name)| Task { name, train, test }).collect();
         let record: RunRecord =
             pollster::block_on(trainer.run((setup.method)().as_mut(), &tasks, &mut Silent)).expect("a run");
-        // What it keeps is counted at the end.
-        let last = RunRecord { stored: record.stored, ..states[11].record.clone() };
-        assert_eq!(format!("{record:?}"), format!("{last:?}"), "{}", setup.name);
+        assert_eq!(format!("{record:?}"), format!("{:?}", states[11].record), "{}", setup.name);
         // Such a trainer can't take a state any more: its weights are no longer the base's.
         let (mut drawer, mut method, mut silent) = (Drawer::default(), (setup.method)(), Silent);
         let again = trainer.run_from(method.as_mut(), &tasks, None, &mut silent, &mut drawer);
