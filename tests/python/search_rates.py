@@ -195,8 +195,9 @@ def markdown(plan, document):
         f"# {plan.title}",
         "",
         f"Made by `tests/python/search_rates.py`, which states the rule: {plan.trials} trials a method. Per",
-        f"cent on the validation {plan.what}, mean over the seeds given; the choice is the best mean MFN (of",
-        f"individual: MFT) of the seeds {seeds}. Rows with gradients at the base decide nothing.",
+        f"cent on the validation {plan.what}, mean over the seeds given; the choice is the best mean MFN of",
+        f"the seeds {seeds}. Rows with gradients at the base decide nothing.",
+        *(f"Of {method} the choice is the best mean {metric.upper()}." for method, metric in CRITERIA.items() if method in plan.grids),
         "",
     ]
     for method, settings in document["chosen"].items():
